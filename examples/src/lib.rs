@@ -1,0 +1,1 @@
+//! Examples of ws-routing: see `README.md` beside this folder for the reading order.

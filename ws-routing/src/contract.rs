@@ -1,0 +1,34 @@
+//! Names that two processes share. Changing one breaks every deployment that runs two versions at once.
+
+/// The routing key of a leg, percent-encoded. The app sees it.
+pub const KEY: &str = "ws-routing-key";
+/// The id of the client's connection, the same over moves. The app sees it.
+pub const CONNECTION: &str = "ws-routing-connection";
+/// The number of client messages before the first that this leg carries. The app sees it.
+pub const SEQUENCE: &str = "ws-routing-sequence";
+/// HMAC-SHA256 by the peer token over key, node and minute. The app never sees it.
+pub const PROOF: &str = "ws-routing-proof";
+/// Marks our own pings and the move's Close on this leg. The app never sees it.
+pub const NONCE: &str = "ws-routing-nonce";
+/// The node that a moved connection left. The app sees it.
+pub const MOVED_FROM: &str = "ws-routing-moved-from";
+/// The fingerprint of the view that a move follows. The app sees it.
+pub const VIEW: &str = "ws-routing-view";
+/// The first n messages of this leg may be repeats. The app sees it.
+pub const REDELIVERED: &str = "ws-routing-redelivered";
+/// In an answer: the sidecar's own refusal, not the app's, and why.
+pub const ERROR: &str = "ws-routing-error";
+/// In a sidecar's answer to a probe, and in its 101: `ready` or `draining`. Absent: a plain node.
+pub const STATE: &str = "ws-routing-state";
+
+/// Whether a header belongs to us, in either spelling that a server may read as ours: clients cannot send these.
+#[must_use]
+pub fn is_ours(header: &str) -> bool {
+    let prefix = header.as_bytes().get(..11);
+    prefix.is_some_and(|p| {
+        p[..2].eq_ignore_ascii_case(b"ws")
+            && matches!(p[2], b'-' | b'_')
+            && p[3..10].eq_ignore_ascii_case(b"routing")
+            && matches!(p[10], b'-' | b'_')
+    })
+}

@@ -1,0 +1,1 @@
+//! Frame headers without I/O.

@@ -1,0 +1,15 @@
+//! Rendezvous hashing, a membership view, and a WebSocket proxy that moves live connections between pods.
+
+pub mod key;
+pub mod node;
+pub mod rendezvous;
+
+#[cfg(feature = "proxy")]
+pub mod contract;
+#[cfg(feature = "proxy")]
+pub mod frame;
+pub mod membership;
+
+pub use key::Key;
+pub use membership::Members;
+pub use node::{Node, NodeId, NodeState};

@@ -1,0 +1,126 @@
+//! The set of nodes, ready to be asked who owns a key.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use crate::{
+    key::Key,
+    node::{Node, NodeId, NodeState},
+    rendezvous::{self, Ring},
+};
+
+/// An immutable, sorted set of nodes without duplicates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members {
+    nodes: Box<[Node]>,
+    ring_seed: u64,
+    fingerprint: Fingerprint,
+    ring: Ring,
+    /// Where each of the ring's candidates stands in `nodes`.
+    candidates: Box<[u32]>,
+}
+
+impl Members {
+    /// Takes nodes in any order; of several with one id the last counts.
+    ///
+    /// `ring_seed` is 0 unless the ring was given a secret one.
+    pub fn new(nodes: impl IntoIterator<Item = Node>, ring_seed: u64) -> Self {
+        let nodes: BTreeMap<NodeId, Node> = nodes.into_iter().map(|n| (n.id.clone(), n)).collect();
+        let nodes: Box<[Node]> = nodes.into_values().collect();
+        let any_ready = nodes.iter().any(|n| n.state == NodeState::Ready);
+        let candidates: Box<[u32]> = (0..)
+            .zip(&nodes)
+            .filter(|(_, n)| !any_ready || n.state == NodeState::Ready)
+            .map(|(at, _)| at)
+            .collect();
+        let ring = Ring::new(candidates.iter().map(|&at| {
+            let node = &nodes[at as usize];
+            (node.id.as_str(), node.weight.get())
+        }));
+        let fingerprint = Fingerprint::of(&nodes, ring_seed);
+        Self { nodes, ring_seed, fingerprint, ring, candidates }
+    }
+
+    /// All nodes, sorted by id.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of that id.
+    #[must_use]
+    pub fn get(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes.binary_search_by(|n| n.id.cmp(id)).ok().map(|at| &self.nodes[at])
+    }
+
+    /// Whether there is no node at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The seed of this ring's key hashes.
+    #[must_use]
+    pub fn ring_seed(&self) -> u64 {
+        self.ring_seed
+    }
+
+    /// What two processes compare to know that they have the same members.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The hash of `key` in this ring.
+    #[must_use]
+    pub fn key_hash(&self, key: &Key) -> u64 {
+        rendezvous::hash(key.as_str().as_bytes(), self.ring_seed)
+    }
+
+    /// The node that owns `key`; `None` without nodes.
+    #[must_use]
+    pub fn owner(&self, key: &Key) -> Option<&Node> {
+        self.ring.owner(self.key_hash(key)).map(|at| self.candidate(at))
+    }
+
+    /// The best `n` nodes for `key`, best first: the second is where it goes when the first is dead.
+    #[must_use]
+    pub fn ranked(&self, key: &Key, n: usize) -> Vec<&Node> {
+        self.ring.ranked(self.key_hash(key), n).into_iter().map(|at| self.candidate(at)).collect()
+    }
+
+    fn candidate(&self, at: usize) -> &Node {
+        &self.nodes[self.candidates[at] as usize]
+    }
+}
+
+/// XXH3-64, seeded with the ring's seed, over the sorted `id\0weight\0state\n` lines; shown as 16 hex digits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    fn of(nodes: &[Node], ring_seed: u64) -> Self {
+        let lines: String =
+            nodes.iter().map(|n| format!("{}\0{}\0{}\n", n.id, n.weight.get(), n.state)).collect();
+        Self(rendezvous::hash(lines.as_bytes(), ring_seed))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
