@@ -1,0 +1,410 @@
+//! The shell around the relay of one client's connection: sockets, time and dials. One task drives it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    core::{Connection, Core, Dialed},
+    error::CloseReason,
+    leg::LegStream,
+    moves::{MoveReason, Orders},
+    relay::{Action, Blocked, DialFailure, Edge, End, Leg, Outputs, Slot},
+    wire::Wire,
+};
+use crate::{metrics::Direction, node::NodeId};
+
+/// How many rounds one poll may take before other tasks get their turn.
+const ROUNDS: usize = 32;
+
+/// How long what was said last may take to be written.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Relays one connection until it ends. Completes with how it ended.
+pub(crate) struct Drive<C> {
+    core: Arc<Core>,
+    connection: Arc<Connection>,
+    machine: Edge,
+    sockets: Sockets<C>,
+    /// Where the current leg leads.
+    node: NodeId,
+    /// Where the next one leads, or the dial that will make it.
+    heading: Option<(NodeId, MoveReason)>,
+    dial: Option<Dial>,
+    reconsider: bool,
+    /// What was held has to be offered again: the client is read again, or another leg is.
+    reoffer: bool,
+    epoch: Instant,
+    timer: Pin<Box<Sleep>>,
+    finishing: Option<End>,
+    counted: u64,
+}
+
+struct Dial {
+    is_move: bool,
+    dialing: Pin<Box<dyn Future<Output = Result<Dialed, DialFailure>> + Send>>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
+    /// Takes over a client whose handshake was answered with what `first` agreed. `held`: what it sent behind it.
+    pub(crate) fn new(core: Arc<Core>, connection: Arc<Connection>, client: C, held: &[u8], first: Dialed) -> Self {
+        let epoch = Instant::now();
+        let leg = first.leg(Duration::ZERO, core.settings(), connection.compressed());
+        let machine =
+            Edge::new(Duration::ZERO, Arc::clone(core.settings()), Core::nonce(), connection.compressed(), leg);
+        let current = Some(Wire::new(first.io, &first.leftover));
+        Self {
+            core,
+            connection,
+            machine,
+            sockets: Sockets { client: Wire::new(client, held), current, next: None },
+            node: first.node,
+            heading: None,
+            dial: None,
+            reconsider: true,
+            reoffer: true,
+            epoch,
+            timer: Box::pin(sleep_until(epoch)),
+            finishing: None,
+            counted: 0,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Goes one round through everything that may have something to do; whether anything had.
+    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut busy = self.take_orders(cx);
+        busy |= self.poll_dial(cx);
+        busy |= self.flush(cx);
+        busy |= self.reoffer(cx);
+        busy |= self.pump_leg(cx);
+        busy |= self.pump_client(cx);
+        busy |= self.watch_next(cx);
+        let (now, blocked) = (self.now(), self.sockets.blocked());
+        self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
+        busy |= self.act(cx);
+        if self.reconsider {
+            self.reconsider(cx);
+        }
+        self.count_messages();
+        busy
+    }
+
+    fn take_orders(&mut self, cx: &mut Context<'_>) -> bool {
+        let Orders { reconsider, leave, cut } = self.connection.ticket().take(cx.waker());
+        let now = self.now();
+        self.reconsider |= reconsider;
+        if leave {
+            self.machine.close(now, CloseReason::Restart, &mut self.sockets.ports(cx));
+        }
+        if cut && self.core.is_dead(&self.node) {
+            self.machine.leg_lost(now, Slot::Current, &mut self.sockets.ports(cx));
+        }
+        leave || cut
+    }
+
+    fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(dial) = &mut self.dial else { return false };
+        let Poll::Ready(result) = dial.dialing.as_mut().poll(cx) else { return false };
+        let is_move = dial.is_move;
+        self.dial = None;
+        let now = self.now();
+        match result {
+            Ok(dialed) => self.connected(now, dialed, cx),
+            Err(DialFailure::Unreachable) if is_move && self.machine.orphaned_until().is_some() => self.replace(),
+            Err(failure) => {
+                self.count_move(false);
+                self.machine.dial_failed(now, failure, &mut self.sockets.ports(cx));
+            }
+        }
+        true
+    }
+
+    fn connected(&mut self, now: Duration, dialed: Dialed, cx: &mut Context<'_>) {
+        let leg = dialed.leg(now, self.core.settings(), self.connection.compressed());
+        let same = dialed.node == self.node;
+        let reason = self.heading.take().map_or(MoveReason::Lost, |(_, reason)| reason);
+        self.heading = Some((dialed.node, reason));
+        self.sockets.next = Some(Wire::new(dialed.io, &dialed.leftover));
+        self.machine.connected(now, leg, same, &mut self.sockets.ports(cx));
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.now();
+        let client = self.sockets.client.flush(cx);
+        if client {
+            self.machine.client_took(now);
+        }
+        let leg = self.sockets.current.as_mut().is_some_and(|leg| leg.flush(cx));
+        if leg {
+            self.machine.leg_took(now);
+        }
+        if let Some(next) = &mut self.sockets.next {
+            next.flush(cx);
+        }
+        client || leg
+    }
+
+    /// Offers what was held to a machine that takes it now.
+    fn reoffer(&mut self, cx: &mut Context<'_>) -> bool {
+        if !std::mem::take(&mut self.reoffer) {
+            return false;
+        }
+        let now = self.now();
+        if let Some(leg) = &mut self.sockets.current {
+            let input = leg.held();
+            let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+            if let Some(leg) = &mut self.sockets.current {
+                leg.give_back(input, taken);
+            }
+        }
+        let input = self.sockets.client.held();
+        let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        self.sockets.client.give_back(input, taken);
+        true
+    }
+
+    fn pump_leg(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.machine.reads_leg() || self.sockets.client.blocked() {
+            return false;
+        }
+        let now = self.now();
+        let Some(leg) = &mut self.sockets.current else { return false };
+        let Poll::Ready(input) = leg.read(cx) else { return false };
+        if input.is_empty() {
+            self.machine.leg_lost(now, Slot::Current, &mut self.sockets.ports(cx));
+            return true;
+        }
+        self.core.metrics().bytes(Direction::AppToClient).inc_by(input.fresh() as u64);
+        let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        if let Some(leg) = &mut self.sockets.current {
+            leg.give_back(input, taken);
+        }
+        true
+    }
+
+    fn pump_client(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.sockets.client.broken() && self.finishing.is_none() {
+            self.machine.client_ended();
+            return true;
+        }
+        if !self.machine.reads_client() || self.sockets.current.as_ref().is_some_and(Wire::blocked) {
+            return false;
+        }
+        let Poll::Ready(input) = self.sockets.client.read(cx) else { return false };
+        if input.is_empty() {
+            self.machine.client_ended();
+            return true;
+        }
+        self.core.metrics().bytes(Direction::ClientToApp).inc_by(input.fresh() as u64);
+        let now = self.now();
+        let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        self.sockets.client.give_back(input, taken);
+        true
+    }
+
+    fn watch_next(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(next) = &mut self.sockets.next else { return false };
+        if next.overhear(cx).is_pending() {
+            return false;
+        }
+        let now = self.now();
+        self.machine.leg_lost(now, Slot::Next, &mut self.sockets.ports(cx));
+        true
+    }
+
+    /// Does what the machine asks for.
+    fn act(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut busy = false;
+        while let Some(action) = self.machine.action() {
+            busy = true;
+            match action {
+                Action::Replace => self.replace(),
+                Action::GiveUpDial => self.dial = None,
+                Action::Drop(Slot::Current) => self.sockets.current = None,
+                Action::Drop(Slot::Next) => {
+                    self.sockets.next = None;
+                    self.count_move(false);
+                }
+                Action::Promote => self.promote(),
+                Action::Resume => self.reoffer = true,
+                Action::Finish => {
+                    self.finishing = self.machine.end();
+                    self.dial = None;
+                    self.timer.as_mut().reset(Instant::now() + FAREWELL);
+                    // Not armed by anything else from here on.
+                    let _ = self.timer.as_mut().poll(cx);
+                }
+            }
+        }
+        busy
+    }
+
+    fn promote(&mut self) {
+        self.sockets.current = self.sockets.next.take();
+        self.count_move(true);
+        if let Some((node, _)) = self.heading.take() {
+            self.connection.ticket().placed(&node);
+            self.node = node;
+        }
+        if let Some(pause) = self.machine.take_pause() {
+            self.core.metrics().move_pause(pause);
+        }
+        self.reoffer = true;
+        self.reconsider = true;
+    }
+
+    /// Looks whether the connection is where it belongs, and begins or gives up a move.
+    fn reconsider(&mut self, cx: &mut Context<'_>) {
+        self.reconsider = false;
+        let standing = self.core.standing(self.connection.key(), &self.node);
+        self.machine.set_leaving(standing.leaving);
+        let now = self.now();
+        let target = standing.target.filter(|(node, _)| *node != self.node);
+        if let Some((heading, _)) = &self.heading
+            && self.machine.orphaned_until().is_none()
+            && target.as_ref().is_none_or(|(node, _)| node != heading)
+        {
+            self.machine.cancel_move(&mut self.sockets.ports(cx));
+            self.act(cx);
+        }
+        let Some((node, reason)) = target else { return };
+        if !self.machine.can_move(now) {
+            return;
+        }
+        self.machine.begin_move(format!("moved to {node}"));
+        let from = self.node.clone();
+        let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, self.machine.sequence());
+        self.heading = Some((node, reason));
+        self.dial = Some(Dial { is_move: true, dialing: Box::pin(dialing) });
+        // A dial has to be polled once to be woken.
+        cx.waker().wake_by_ref();
+    }
+
+    /// Looks for another leg in place of the one that was lost.
+    fn replace(&mut self) {
+        let Some(until) = self.machine.orphaned_until() else { return };
+        self.heading = None;
+        let (from, until) = (self.node.clone(), self.epoch + until);
+        let dialing = Core::open_replacement(&self.core, &self.connection, from, self.machine.sequence(), until);
+        self.dial = Some(Dial { is_move: false, dialing: Box::pin(dialing) });
+    }
+
+    fn count_move(&mut self, done: bool) {
+        if let Some((_, reason)) = &self.heading {
+            self.core.metrics().moved(*reason, done);
+        }
+        if !done {
+            self.heading = None;
+        }
+    }
+
+    fn count_messages(&mut self) {
+        let sequence = self.machine.sequence();
+        if sequence != self.counted {
+            self.core.metrics().messages(Direction::ClientToApp).inc_by(sequence - self.counted);
+            self.counted = sequence;
+        }
+        let said = self.machine.take_app_messages();
+        if said > 0 {
+            self.core.metrics().messages(Direction::AppToClient).inc_by(said);
+        }
+    }
+
+    /// Arms the one timer; whether something is due already.
+    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.now();
+        let retry = self.machine.retry_at();
+        if retry.is_some_and(|at| at <= now) && self.machine.can_move(now) {
+            self.reconsider = true;
+        }
+        let Some(due) = [self.machine.deadline(), retry.filter(|at| *at > now)].into_iter().flatten().min() else {
+            return self.reconsider;
+        };
+        let due = self.epoch + due;
+        // A timer that goes off too early costs one look; setting it anew for each message would cost more.
+        if self.timer.deadline() > due || self.timer.is_elapsed() || self.timer.deadline() <= self.epoch + now {
+            self.timer.as_mut().reset(due);
+        }
+        self.reconsider || self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn poll_finish(&mut self, end: End, cx: &mut Context<'_>) -> Poll<End> {
+        let late = self.timer.as_mut().poll(cx).is_ready();
+        let leg = self.sockets.current.as_mut().map_or(Poll::Ready(()), |leg| leg.poll_end(cx));
+        let client = self.sockets.client.poll_end(cx);
+        if !late {
+            ready!(leg);
+            ready!(client);
+        }
+        Poll::Ready(end)
+    }
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Future for Drive<C> {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..ROUNDS {
+            if let Some(end) = self.finishing {
+                return self.poll_finish(end, cx);
+            }
+            if !self.round(cx) && !self.wait(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The sockets of one connection.
+struct Sockets<C> {
+    client: Wire<C>,
+    current: Option<Wire<LegStream>>,
+    next: Option<Wire<LegStream>>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
+    fn blocked(&self) -> Blocked {
+        Blocked { client: self.client.blocked(), leg: self.current.as_ref().is_some_and(Wire::blocked) }
+    }
+
+    fn ports<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> Ports<'a, 'b, C> {
+        Ports { sockets: self, cx }
+    }
+}
+
+/// The sockets as the machine writes to them.
+struct Ports<'a, 'b, C> {
+    sockets: &'a mut Sockets<C>,
+    cx: &'a mut Context<'b>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
+    fn client(&mut self, bytes: &[u8]) {
+        self.sockets.client.put(self.cx, bytes);
+    }
+
+    fn leg(&mut self, slot: Slot, bytes: &[u8]) {
+        let leg = match slot {
+            Slot::Current => &mut self.sockets.current,
+            Slot::Next => &mut self.sockets.next,
+        };
+        if let Some(leg) = leg {
+            leg.put(self.cx, bytes);
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! How the far end of a connection changes while the client stays: make before break (DESIGN: "Moves").
+//!
+//! `Steady → Dialing → Stopping → Settling → Quiet → Closing → Steady`, or, when the leg was lost, `Orphan → Steady`.
+
+use std::time::Duration;
+
+use super::{Action, By, Edge, End, Leg, Outputs, PingKind, Slot, clocks::QUIET_AT_MOST};
+use crate::frame::{Control, Opcode, close_payload};
+
+/// How long a move waits for the end of the client's message.
+const STOP: Duration = Duration::from_secs(5);
+/// How long a closed leg must be silent to count as gone.
+const CLOSE_SILENCE: Duration = Duration::from_secs(1);
+/// The longest wait for a leg's Close.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// One leg, relayed both ways.
+    Steady,
+    /// The next leg is being opened; the current one is relayed.
+    Dialing,
+    /// The next leg is open; the client's message has to end first.
+    Stopping { until: Duration },
+    /// The client is not read; the app has to answer that it has read all.
+    Settling { since: Duration, until: Duration },
+    /// The app has read all and may still be replying.
+    Quiet { since: Duration, silent: Duration, quiet: Duration, until: Duration },
+    /// The current leg was closed; its last words are relayed until its own Close.
+    Closing { since: Duration, silent: Duration, until: Duration },
+    /// There is no leg.
+    Orphan { since: Duration, until: Duration },
+}
+
+impl Phase {
+    pub(super) fn reads_client(&self) -> bool {
+        matches!(self, Self::Steady | Self::Dialing | Self::Stopping { .. })
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        matches!(self, Self::Stopping { .. })
+    }
+
+    /// The leg said something: silence begins anew.
+    pub(super) fn leg_spoke(&mut self, now: Duration) {
+        if let Self::Quiet { silent, .. } | Self::Closing { silent, .. } = self {
+            *silent = now;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        match *self {
+            Self::Steady | Self::Dialing => None,
+            Self::Stopping { until } | Self::Settling { until, .. } | Self::Orphan { until, .. } => {
+                Some(until)
+            }
+            Self::Quiet { silent, quiet, until, .. } => Some(until.min(silent + quiet)),
+            Self::Closing { silent, until, .. } => Some(until.min(silent + CLOSE_SILENCE)),
+        }
+    }
+
+    /// Since when the client is not read.
+    fn paused_since(&self) -> Option<Duration> {
+        match *self {
+            Self::Settling { since, .. }
+            | Self::Quiet { since, .. }
+            | Self::Closing { since, .. }
+            | Self::Orphan { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+}
+
+/// When a move that could not be made is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retry {
+    attempts: u32,
+    at: Option<Duration>,
+    /// The app refused the handshake for good: no further move.
+    refused: bool,
+}
+
+/// Legs lost, and replaced at the very node, within the last seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Losses {
+    last: [Option<Duration>; 2],
+}
+
+impl Losses {
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn replaced_at_same_node(&mut self, now: Duration) {
+        self.last = [self.last[1], Some(now)];
+    }
+
+    /// Whether a loss now is the third in a row.
+    fn is_third(&self, now: Duration) -> bool {
+        self.last[0].is_some_and(|first| now < first + Self::WINDOW)
+    }
+}
+
+/// Why an opened or unopened leg cannot take the connection over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DialFailure {
+    /// Nobody answered, or with an error that may pass.
+    Unreachable,
+    /// The app refuses the handshake for good.
+    Refused,
+    /// It agreed another subprotocol or extension.
+    Mismatch,
+}
+
+impl Edge {
+    /// Whether a move may begin now.
+    pub(crate) fn can_move(&self, now: Duration) -> bool {
+        self.phase == Phase::Steady
+            && self.ending.is_none()
+            && self.parting.is_none()
+            && !self.retry.refused
+            && self.retry.at.is_none_or(|at| now >= at)
+    }
+
+    /// When a move that was put off is due.
+    pub(crate) fn retry_at(&self) -> Option<Duration> {
+        if self.phase == Phase::Steady && self.ending.is_none() { self.retry.at } else { None }
+    }
+
+    /// A move begins: the shell opens the next leg and tells by [`Edge::connected`] or [`Edge::dial_failed`].
+    ///
+    /// `farewell` is the reason of the Close that ends the leg it leaves; it names the new node.
+    pub(crate) fn begin_move(&mut self, farewell: String) {
+        self.retry.at = None;
+        self.farewell = farewell;
+        self.phase = Phase::Dialing;
+    }
+
+    /// The move that is being dialed is not wanted any more.
+    pub(crate) fn cancel_move(&mut self, out: &mut impl Outputs) {
+        if matches!(self.phase, Phase::Dialing | Phase::Stopping { .. }) {
+            self.abandon_next(out);
+            self.phase = Phase::Steady;
+        }
+    }
+
+    /// Until when a leg is looked for, while there is none.
+    pub(crate) fn orphaned_until(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Orphan { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The current leg's node is draining, gone or suspect, or is not any more.
+    pub(crate) fn set_leaving(&mut self, leaving: bool) {
+        if let Some(leg) = &mut self.current {
+            leg.leaving = leaving;
+        }
+    }
+
+    /// A leg was opened, for a move or in place of a lost one. `same_node`: it is the node that was lost.
+    pub(crate) fn connected(&mut self, now: Duration, leg: Leg, same_node: bool, out: &mut impl Outputs) {
+        match self.phase {
+            Phase::Dialing => {
+                self.next = Some(leg);
+                self.phase = Phase::Stopping { until: now + STOP };
+                if self.client.decoder.at_message() {
+                    self.stopped(now, out);
+                }
+            }
+            Phase::Orphan { .. } => {
+                if same_node {
+                    self.losses.replaced_at_same_node(now);
+                }
+                self.next = Some(leg);
+                self.switch(now, out);
+            }
+            _ => {
+                self.next = Some(leg);
+                self.abandon_next(out);
+            }
+        }
+    }
+
+    /// No leg could be opened.
+    pub(crate) fn dial_failed(&mut self, now: Duration, failure: DialFailure, out: &mut impl Outputs) {
+        if failure == DialFailure::Mismatch {
+            return self.close(now, 1012, "reconnect: the new node agreed another protocol", out);
+        }
+        match self.phase {
+            Phase::Dialing => {
+                self.retry.refused |= failure == DialFailure::Refused;
+                self.put_off(now, out);
+            }
+            Phase::Orphan { .. } if failure == DialFailure::Refused => {
+                self.close(now, 1008, "the application refuses this connection now", out);
+            }
+            Phase::Orphan { .. } => self.close(now, 1013, "no node can be reached", out),
+            _ => {}
+        }
+    }
+
+    /// A leg has ended without a Close.
+    pub(crate) fn leg_lost(&mut self, now: Duration, slot: Slot, out: &mut impl Outputs) {
+        match slot {
+            Slot::Current if self.ending.is_some() => self.leg_lost_at_the_end(out),
+            Slot::Current => self.current_gone(now, false, out),
+            Slot::Next => self.next_lost(now, out),
+        }
+    }
+
+    /// The app has said Close.
+    pub(super) fn app_closed(
+        &mut self,
+        now: Duration,
+        control: &Control,
+        frame: &[u8],
+        out: &mut impl Outputs,
+    ) {
+        let code = control.code();
+        let leaving = self.current.as_ref().is_some_and(|leg| leg.leaving);
+        let closing = matches!(self.phase, Phase::Closing { .. });
+        if self.ending.is_none() && closing && matches!(code, 1000 | 1001 | 1005) {
+            self.switch(now, out);
+        } else if self.ending.is_none() && leaving && matches!(code, 1001 | 1012) {
+            self.current_gone(now, true, out);
+        } else {
+            self.pass_app_close(now, control, frame, out);
+        }
+    }
+
+    /// The client's message has ended and it is not read any more: is the app done with what was sent?
+    pub(super) fn stopped(&mut self, now: Duration, out: &mut impl Outputs) {
+        let Some(leg) = &mut self.current else { return };
+        let payload = leg.book.own(PingKind::Settle, self.sequence);
+        let ping = leg.control(Opcode::Ping, &payload);
+        out.leg(Slot::Current, &ping);
+        self.phase = Phase::Settling { since: now, until: now + self.settings.move_linger };
+    }
+
+    /// The settle ping was answered.
+    pub(super) fn settled(&mut self, now: Duration) {
+        if let Phase::Settling { since, .. } = self.phase {
+            let quiet = self.pace.quiet(&self.settings);
+            self.phase = Phase::Quiet { since, silent: now, quiet, until: now + QUIET_AT_MOST };
+        }
+    }
+
+    pub(super) fn tick_phase(&mut self, now: Duration, out: &mut impl Outputs) {
+        if self.blocked.client {
+            // What the app said last has not reached the client yet: that is no silence.
+            self.phase.leg_spoke(now);
+        }
+        if self.phase.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match self.phase {
+            Phase::Steady | Phase::Dialing => {}
+            Phase::Stopping { .. } | Phase::Settling { .. } => self.put_off(now, out),
+            Phase::Quiet { since, .. } => self.close_current(now, since, out),
+            Phase::Closing { .. } => self.switch(now, out),
+            Phase::Orphan { .. } => self.close(now, 1013, "no node can be reached", out),
+        }
+    }
+
+    /// The leg has said all: it is told to end.
+    fn close_current(&mut self, now: Duration, since: Duration, out: &mut impl Outputs) {
+        if let Some(leg) = &self.current {
+            let reason =
+                if leg.sidecar { leg.book.nonce().mark(&self.farewell) } else { self.farewell.clone() };
+            out.leg(Slot::Current, &leg.control(Opcode::Close, &close_payload(1001, &reason)));
+        }
+        self.phase = Phase::Closing { since, silent: now, until: now + CLOSE };
+    }
+
+    /// The next leg takes over.
+    fn switch(&mut self, now: Duration, out: &mut impl Outputs) {
+        if !self.current_ended_well(now, out) {
+            return;
+        }
+        let Some(mut leg) = self.next.take() else { return self.orphan(now) };
+        let asked = self.current.as_mut().and_then(|old| old.book.take_relayed()).or(self.asked.take());
+        self.client.book.forget_relayed();
+        self.actions.push_back(Action::Promote);
+        if leg.moved {
+            let payload = leg.book.own(PingKind::Live, self.sequence);
+            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
+        }
+        if let Some(payload) = asked {
+            leg.book.relayed(&payload);
+            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
+        }
+        leg.life.seen(now);
+        self.current = Some(leg);
+        self.pause = self.phase.paused_since().map(|since| now.saturating_sub(since));
+        self.phase = Phase::Steady;
+        self.retry = Retry::default();
+    }
+
+    /// Whether the client may be left as the current leg left it: with nothing half said.
+    fn current_ended_well(&mut self, now: Duration, out: &mut impl Outputs) -> bool {
+        let Some(leg) = &self.current else { return true };
+        if !leg.decoder.at_frame() {
+            self.finish(End { code: 1006, by: By::Us });
+            return false;
+        }
+        if !leg.decoder.at_message() {
+            self.drop_current();
+            self.close(now, 1012, "reconnect: the application ended inside a message", out);
+            return false;
+        }
+        true
+    }
+
+    /// The current leg is gone: lost, or closed by a node that is leaving (`said_so`).
+    fn current_gone(&mut self, now: Duration, said_so: bool, out: &mut impl Outputs) {
+        if self.parting.is_some() {
+            return self.finish(End { code: 1006, by: By::Us });
+        }
+        if !self.current_ended_well(now, out) {
+            return;
+        }
+        let inside = !self.client.decoder.at_message();
+        let stopping = self.phase.stopping();
+        if inside && (said_so || stopping) {
+            self.drop_current();
+            return self.close(now, 1012, "reconnect: a message was cut off", out);
+        }
+        self.client.discard = inside;
+        if self.retry.refused {
+            self.drop_current();
+            return self.close(now, 1008, "the application refuses this connection now", out);
+        }
+        if self.next.is_some() {
+            return self.switch(now, out);
+        }
+        if !said_so && self.losses.is_third(now) {
+            self.drop_current();
+            return self.close(now, 1011, "the application failed three times", out);
+        }
+        self.orphan(now);
+    }
+
+    /// There is no leg: the client waits for another.
+    fn orphan(&mut self, now: Duration) {
+        let since = self.phase.paused_since().unwrap_or(now);
+        let dialing = self.phase == Phase::Dialing;
+        self.asked = self.current.as_mut().and_then(|old| old.book.take_relayed()).or(self.asked.take());
+        self.client.book.forget_relayed();
+        self.drop_current();
+        self.phase = Phase::Orphan { since, until: now + self.settings.orphan_grace };
+        if !dialing {
+            self.actions.push_back(Action::Replace);
+        }
+    }
+
+    /// The next leg is gone before it took over.
+    fn next_lost(&mut self, now: Duration, out: &mut impl Outputs) {
+        if self.next.take().is_none() {
+            return;
+        }
+        self.actions.push_back(Action::Drop(Slot::Next));
+        if !matches!(self.phase, Phase::Closing { .. }) {
+            self.put_off(now, out);
+        }
+    }
+
+    /// The move is tried again later; the current leg goes on.
+    fn put_off(&mut self, now: Duration, out: &mut impl Outputs) {
+        self.abandon_next(out);
+        self.phase = Phase::Steady;
+        let wait = Duration::from_millis(250) * 2_u32.pow(self.retry.attempts.min(5));
+        self.retry.attempts += 1;
+        self.retry.at = (!self.retry.refused).then_some(now + wait);
+    }
+
+    /// Lets go of a next leg, or of the dial that would have made one.
+    pub(super) fn abandon_next(&mut self, out: &mut impl Outputs) {
+        if let Some(leg) = self.next.take() {
+            out.leg(Slot::Next, &leg.control(Opcode::Close, &close_payload(1001, "not needed any more")));
+            self.actions.push_back(Action::Drop(Slot::Next));
+        } else {
+            self.actions.push_back(Action::GiveUpDial);
+        }
+    }
+
+    pub(super) fn drop_current(&mut self) {
+        if self.current.take().is_some() {
+            self.actions.push_back(Action::Drop(Slot::Current));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! How a connection ends: the client's Close, the app's, or one of ours, each with its answer and a bound.
+
+use std::time::Duration;
+
+use super::{Action, Edge, Outputs, Slot, edge::control};
+use crate::frame::{Control, Opcode, close_payload};
+
+/// The longest closing handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The code that was sent first; 1006 when there was none.
+    pub(crate) code: u16,
+    /// Who began.
+    pub(crate) by: By,
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Client,
+    App,
+    Us,
+}
+
+impl End {
+    pub(super) fn client() -> Self {
+        Self { code: 1006, by: By::Client }
+    }
+}
+
+/// A connection that is ending.
+#[derive(Debug)]
+pub(super) struct Ending {
+    end: End,
+    until: Duration,
+    /// The client has said Close, or what it says is not understood any more.
+    client: Ear,
+    /// The leg's Close has been seen, or there is no leg.
+    leg_done: bool,
+    finished: bool,
+}
+
+/// What becomes of what the client says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ear {
+    /// It is relayed until its Close.
+    Open,
+    /// It is read and dropped until its Close.
+    Dropping,
+    /// It is read and dropped until it ends: its frames are not understood.
+    Deaf,
+    /// Its Close was seen.
+    Done,
+}
+
+impl Ending {
+    pub(super) fn reads_client(&self) -> bool {
+        self.client != Ear::Done && !self.finished
+    }
+
+    pub(super) fn reads_leg(&self) -> bool {
+        !self.leg_done && !self.finished
+    }
+
+    pub(super) fn drops_client(&self) -> bool {
+        self.client != Ear::Open
+    }
+
+    pub(super) fn deaf(&self) -> bool {
+        self.client == Ear::Deaf
+    }
+
+    pub(super) fn drops_leg(&self) -> bool {
+        self.end.by == By::Us
+    }
+
+    pub(super) fn code(&self) -> u16 {
+        self.end.code
+    }
+
+    pub(super) fn end(&self) -> Option<End> {
+        self.finished.then_some(self.end)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        (!self.finished).then_some(self.until)
+    }
+}
+
+impl Edge {
+    /// Closes the connection with a code of ours: to the client, and as going away to the app.
+    ///
+    /// In the middle of a frame of the app's it waits for the frame's end, [`HANDSHAKE`] at most.
+    pub(crate) fn close(&mut self, now: Duration, code: u16, reason: &'static str, out: &mut impl Outputs) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.abandon_next(out);
+        if !self.at_client_frame() {
+            self.parting.get_or_insert(Parting { code, reason, until: now + HANDSHAKE });
+            return;
+        }
+        out.client(&control(Opcode::Close, &close_payload(code, reason), None));
+        let leg_done = match &self.current {
+            Some(leg) if self.client.decoder.at_frame() => {
+                let close = leg.control(Opcode::Close, &close_payload(1001, "the client's connection ends"));
+                out.leg(Slot::Current, &close);
+                false
+            }
+            _ => {
+                self.drop_current();
+                true
+            }
+        };
+        let end = End { code, by: By::Us };
+        self.ending =
+            Some(Ending { end, until: now + HANDSHAKE, client: Ear::Dropping, leg_done, finished: false });
+    }
+
+    /// What waits for the end of a frame of the app's is put now, if it ends here.
+    pub(super) fn part(&mut self, now: Duration, out: &mut impl Outputs) {
+        if self.at_client_frame()
+            && let Some(Parting { code, reason, .. }) = self.parting.take()
+        {
+            self.close(now, code, reason, out);
+        }
+    }
+
+    /// The connection is over. What was put is still written.
+    pub(super) fn finish(&mut self, end: End) {
+        if self.ending.as_ref().is_some_and(|e| e.finished) {
+            return;
+        }
+        let until = Duration::ZERO;
+        self.ending = Some(Ending { end, until, client: Ear::Done, leg_done: true, finished: true });
+        self.parting = None;
+        self.actions.push_back(Action::Finish);
+    }
+
+    /// What the client says from here on is not understood.
+    pub(super) fn deafen_client(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.client = Ear::Deaf;
+        }
+    }
+
+    /// The client has said Close; it has been passed on unless we began.
+    pub(super) fn client_closed(&mut self, now: Duration, control: &Control, out: &mut impl Outputs) {
+        match &mut self.ending {
+            None => {
+                self.abandon_next(out);
+                let end = End { code: control.code(), by: By::Client };
+                let leg_done = self.current.is_none();
+                let until = now + HANDSHAKE;
+                self.ending = Some(Ending { end, until, client: Ear::Done, leg_done, finished: false });
+            }
+            Some(ending) => {
+                ending.client = Ear::Done;
+                if ending.leg_done || ending.end.by == By::App {
+                    let end = ending.end;
+                    self.finish(end);
+                }
+            }
+        }
+    }
+
+    /// The app's own Close passes to the client.
+    pub(super) fn pass_app_close(
+        &mut self,
+        now: Duration,
+        control: &Control,
+        frame: &[u8],
+        out: &mut impl Outputs,
+    ) {
+        self.abandon_next(out);
+        match &mut self.ending {
+            None => {
+                out.client(frame);
+                let end = End { code: control.code(), by: By::App };
+                let until = now + HANDSHAKE;
+                self.ending = Some(Ending { end, until, client: Ear::Open, leg_done: true, finished: false });
+            }
+            Some(ending) => {
+                if ending.end.by == By::Client {
+                    out.client(frame);
+                }
+                ending.leg_done = true;
+                if ending.client == Ear::Done {
+                    let end = ending.end;
+                    self.finish(end);
+                }
+            }
+        }
+    }
+
+    /// The leg went away while the connection was ending.
+    pub(super) fn leg_lost_at_the_end(&mut self, out: &mut impl Outputs) {
+        let at_frame = self.at_client_frame();
+        let Some(ending) = &mut self.ending else { return };
+        ending.leg_done = true;
+        if ending.client != Ear::Done {
+            return;
+        }
+        let end = ending.end;
+        if end.by == By::Client && at_frame {
+            out.client(&control(Opcode::Close, &answer(end.code), None));
+        }
+        self.finish(end);
+    }
+
+    pub(super) fn tick_ending(&mut self, now: Duration, out: &mut impl Outputs) {
+        if let Some(ending) = &self.ending
+            && !ending.finished
+            && now >= ending.until
+        {
+            if ending.end.by == By::Client && self.at_client_frame() {
+                out.client(&control(Opcode::Close, &answer(ending.end.code), None));
+            }
+            let end = ending.end;
+            self.finish(end);
+        }
+    }
+}
+
+/// A Close that waits for the end of the app's frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parting {
+    code: u16,
+    reason: &'static str,
+    pub(super) until: Duration,
+}
+
+/// The payload with which a Close is answered in the app's place.
+fn answer(code: u16) -> Vec<u8> {
+    if code == 1005 { Vec::new() } else { close_payload(code, "") }
+}

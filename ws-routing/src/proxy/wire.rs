@@ -1,0 +1,196 @@
+//! One socket of a relay: what was read and not consumed, what was put and not written, and nothing while it is idle.
+
+use std::{
+    cell::Cell,
+    io, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{frame::MAX_HEADER, proxy::relay::BUFFER};
+
+/// A socket with the bytes in flight around it.
+///
+/// Bounded: what was read and not consumed is less than a frame of [`BUFFER`] bytes or one read; what was put and not
+/// written is at most what one read of the other side made, since that is not read while something waits here.
+#[derive(Debug)]
+pub(crate) struct Wire<S> {
+    io: S,
+    held: Vec<u8>,
+    pending: Vec<u8>,
+    written: usize,
+    broken: bool,
+}
+
+/// Bytes to be consumed: what was held, then what was read.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    bytes: Vec<u8>,
+    len: usize,
+    /// How many of them were just read.
+    fresh: usize,
+    shared: bool,
+}
+
+impl Input {
+    /// Whether there is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many bytes were just read.
+    pub(crate) fn fresh(&self) -> usize {
+        self.fresh
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The thread's buffer, until it is given back.
+    fn shared() -> Self {
+        let mut bytes = SCRATCH.take();
+        bytes.resize(BUFFER + MAX_HEADER, 0);
+        Self { bytes, len: 0, fresh: 0, shared: true }
+    }
+}
+
+thread_local! {
+    /// Where idle connections read: none of them holds a buffer of its own.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// `held` is what was read behind the handshake.
+    pub(crate) fn new(io: S, held: &[u8]) -> Self {
+        Self { io, held: held.to_vec(), pending: Vec::new(), written: 0, broken: false }
+    }
+
+    /// Whether something waits to be written.
+    pub(crate) fn blocked(&self) -> bool {
+        !self.pending.is_empty() && !self.broken
+    }
+
+    /// Whether something was read and not consumed.
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether writing has failed. Reading may still bring what the peer said last.
+    pub(crate) fn broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Writes `bytes`, or keeps what the socket does not take now.
+    pub(crate) fn put(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) {
+        if self.broken {
+            return;
+        }
+        while self.pending.is_empty() && !bytes.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, bytes) {
+                Poll::Ready(Ok(n)) if n > 0 => bytes = &bytes[n..],
+                Poll::Ready(_) => return self.breaks(),
+                Poll::Pending => break,
+            }
+        }
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Writes what waits. Ready with whether anything was taken; pending while the socket takes nothing.
+    pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.written;
+        let mut took = false;
+        while self.blocked() {
+            match Pin::new(&mut self.io).poll_write(cx, &self.pending[self.written..]) {
+                Poll::Ready(Ok(n)) if n > 0 => self.written += n,
+                Poll::Ready(_) => self.breaks(),
+                Poll::Pending => break,
+            }
+            took = true;
+            if self.written == self.pending.len() {
+                self.pending = Vec::new();
+                self.written = 0;
+            }
+        }
+        took || self.written != before
+    }
+
+    /// What was read and not consumed, to be offered again.
+    pub(crate) fn held(&mut self) -> Input {
+        let bytes = mem::take(&mut self.held);
+        Input { len: bytes.len(), bytes, shared: false }
+    }
+
+    /// Reads once, behind what is held. An empty input: the other side has ended, or the socket is broken.
+    ///
+    /// The input has to be given back by [`Wire::give_back`].
+    pub(crate) fn read(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let mut input = if self.held.is_empty() { Input::shared() } else { self.held() };
+        let start = if input.shared { 0 } else { input.len };
+        if !input.shared {
+            let room = (BUFFER + MAX_HEADER).saturating_sub(start).max(MAX_HEADER);
+            input.bytes.resize(start + room, 0);
+        }
+        let read = read(&mut self.io, cx, &mut input.bytes[start..]);
+        let n = if let Poll::Ready(n) = read { n } else { 0 };
+        input.len = start + n;
+        if read.is_pending() {
+            self.give_back(input, 0);
+            return Poll::Pending;
+        }
+        if n == 0 {
+            self.give_back(input, 0);
+            return Poll::Ready(Input::default());
+        }
+        input.fresh = n;
+        Poll::Ready(input)
+    }
+
+    /// Keeps what was not consumed of `input`.
+    pub(crate) fn give_back(&mut self, mut input: Input, taken: usize) {
+        if input.shared {
+            self.held.extend_from_slice(&input.bytes[taken.min(input.len)..input.len]);
+            SCRATCH.set(input.bytes);
+        } else if taken < input.len {
+            input.bytes.truncate(input.len);
+            input.bytes.drain(..taken);
+            self.held = input.bytes;
+        }
+    }
+
+    /// Reads what comes before its time, up to the bound; ready when the other side has ended.
+    pub(crate) fn overhear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.held.len() < BUFFER {
+            let input = ready!(self.read(cx));
+            if input.is_empty() {
+                return Poll::Ready(());
+            }
+            self.give_back(input, 0);
+        }
+        Poll::Pending
+    }
+
+    /// Writes what waits, says that nothing more comes, and lets the socket go.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.flush(cx);
+        if self.blocked() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx).map(drop)
+    }
+
+    fn breaks(&mut self) {
+        self.broken = true;
+        self.pending = Vec::new();
+        self.written = 0;
+    }
+}
+
+/// Reads once; 0 at the end, or when the socket is broken.
+fn read<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<usize> {
+    let mut buf = ReadBuf::new(into);
+    let read: io::Result<()> = ready!(Pin::new(io).poll_read(cx, &mut buf));
+    Poll::Ready(read.map_or(0, |()| buf.filled().len()))
+}
