@@ -9,6 +9,8 @@ pub mod contract;
 #[cfg(feature = "proxy")]
 pub mod frame;
 pub mod membership;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 
 pub use key::Key;
 pub use membership::Members;
