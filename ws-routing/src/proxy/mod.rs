@@ -1,2 +1,6 @@
-//! The proxy.
-pub mod relay;
+//! The proxy: a handshake is checked, routed by its key, opened at the owner, and its bytes are relayed.
+
+pub mod error;
+pub mod handshake;
+
+mod relay;

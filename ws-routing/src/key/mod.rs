@@ -1,8 +1,14 @@
-//! The routing key.
+//! The routing key, and where in a request it may be found.
+
+#[cfg(feature = "proxy")]
+mod source;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+#[cfg(feature = "proxy")]
+pub use source::{InvalidKeySource, KeySource, KeySources, PathTemplate};
 
 /// What connections and messages are routed by: a user, device, document or room.
 ///
@@ -35,6 +41,15 @@ impl Key {
     pub fn decode(text: &str) -> Result<Self, InvalidKey> {
         let text = percent_decode_str(text).decode_utf8().map_err(|_| InvalidKey(Fault::NotUtf8))?;
         Self::new(text)
+    }
+
+    /// Takes `bytes` as a key, as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] as [`Key::new`], or when the bytes are not UTF-8.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {
+        Self::new(str::from_utf8(bytes).map_err(|_| InvalidKey(Fault::NotUtf8))?)
     }
 
     /// The key as it travels in a header or a path segment: all but unreserved characters percent-encoded.

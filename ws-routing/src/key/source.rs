@@ -1,0 +1,199 @@
+//! Where in a request the key may be found.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use http::{HeaderName, header, request::Parts};
+use percent_encoding::percent_decode;
+
+use super::{InvalidKey, Key};
+
+/// Where keys are looked for, in this order. The first hit wins; an empty value is no hit.
+///
+/// Written as a comma-separated list of [`KeySource`]s. Default: `header:ws-user-id,query:ws-user-id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySources(Box<[KeySource]>);
+
+impl KeySources {
+    /// The key of a request: `None` when no source holds one.
+    ///
+    /// Costs one pass over the request for each source, and one allocation for the key.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] when the first hit is no key; later sources are not asked then.
+    pub fn find(&self, request: &Parts) -> Result<Option<Key>, InvalidKey> {
+        self.0.iter().find_map(|source| source.find(request).transpose()).transpose()
+    }
+
+    /// The sources, first one first.
+    pub fn iter(&self) -> impl Iterator<Item = &KeySource> {
+        self.0.iter()
+    }
+}
+
+impl Default for KeySources {
+    fn default() -> Self {
+        let name = "ws-user-id";
+        Self(Box::new([KeySource::Header(HeaderName::from_static(name)), KeySource::Query(name.into())]))
+    }
+}
+
+impl FromStr for KeySources {
+    type Err = InvalidKeySource;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKeySource> {
+        text.split(',').map(|source| source.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for KeySources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, source) in self.0.iter().enumerate() {
+            write!(f, "{}{source}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// One place in a request that may hold the key.
+///
+/// Query, path and cookie values are percent-decoded (`+` stays `+`); header values and subprotocol tokens are taken
+/// as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// `header:NAME`: a header's value.
+    Header(HeaderName),
+    /// `query:NAME`: a parameter of the query.
+    Query(Box<str>),
+    /// `path:/rooms/{key}`: one segment of the path, or a part of one.
+    Path(PathTemplate),
+    /// `cookie:NAME`: a cookie's value.
+    Cookie(Box<str>),
+    /// `protocol:PREFIX`: what follows `PREFIX.` in a subprotocol that the client offers, as browsers can set no headers.
+    Protocol(Box<str>),
+}
+
+impl KeySource {
+    /// The key at this place: `None` when there is none, or an empty one.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] when what is there is no key.
+    pub fn find(&self, request: &Parts) -> Result<Option<Key>, InvalidKey> {
+        match self {
+            Self::Header(name) => {
+                let mut values = request.headers.get_all(name).iter().map(|value| value.as_bytes());
+                values.find(|value| !value.is_empty()).map(Key::from_bytes).transpose()
+            }
+            Self::Query(name) => decoded(query(request.uri.query().unwrap_or_default(), name)),
+            Self::Path(template) => decoded(template.key(request.uri.path())),
+            Self::Cookie(name) => decoded(cookie(request, name)),
+            Self::Protocol(prefix) => protocol(request, prefix).map(Key::from_bytes).transpose(),
+        }
+    }
+}
+
+fn decoded(value: Option<&[u8]>) -> Result<Option<Key>, InvalidKey> {
+    value.map(|value| Key::from_bytes(&Cow::from(percent_decode(value)))).transpose()
+}
+
+fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let mut hits =
+        pairs.filter(|(n, value)| !value.is_empty() && percent_decode(n.as_bytes()).eq(name.bytes()));
+    hits.next().map(|(_, value)| value.as_bytes())
+}
+
+fn cookie<'a>(request: &'a Parts, name: &str) -> Option<&'a [u8]> {
+    let cookies =
+        request.headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';'));
+    cookies.map(<[u8]>::trim_ascii).find_map(|cookie| {
+        let value = cookie.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+        (!value.is_empty()).then_some(value)
+    })
+}
+
+fn protocol<'a>(request: &'a Parts, prefix: &str) -> Option<&'a [u8]> {
+    let lines = request.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut tokens = lines.flat_map(|line| line.as_bytes().split(|&b| b == b',')).map(<[u8]>::trim_ascii);
+    tokens.find_map(|token| {
+        let value = token.strip_prefix(prefix.as_bytes())?.strip_prefix(b".")?;
+        (!value.is_empty()).then_some(value)
+    })
+}
+
+impl FromStr for KeySource {
+    type Err = InvalidKeySource;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKeySource> {
+        let invalid = |expected| InvalidKeySource { text: text.into(), expected };
+        let (kind, name) = text.split_once(':').ok_or_else(|| invalid(KINDS))?;
+        let token = |expected| if is_token(name) { Ok(name.into()) } else { Err(invalid(expected)) };
+        match kind {
+            "header" => {
+                name.parse().map(Self::Header).map_err(|_| invalid("header:NAME, the name of a header"))
+            }
+            "query" => token("query:NAME, the name of a query parameter").map(Self::Query),
+            "path" => PathTemplate::new(name).map(Self::Path).ok_or_else(|| invalid(PATH)),
+            "cookie" => token("cookie:NAME, the name of a cookie").map(Self::Cookie),
+            "protocol" => {
+                token("protocol:PREFIX, the beginning of a subprotocol PREFIX.KEY").map(Self::Protocol)
+            }
+            "jwt" => Err(invalid("another source: jwt:CLAIM is not supported in this build yet")),
+            _ => Err(invalid(KINDS)),
+        }
+    }
+}
+
+const KINDS: &str = "header:NAME, query:NAME, path:/rooms/{key}, cookie:NAME or protocol:PREFIX";
+const PATH: &str = "path:/rooms/{key}, a path with {key} once, in place of one segment or a part of it";
+
+/// RFC 9110's tokens: what names of headers, cookies and subprotocols are made of.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Path(PathTemplate { before, after }) => write!(f, "path:{before}{KEY}{after}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Protocol(prefix) => write!(f, "protocol:{prefix}"),
+        }
+    }
+}
+
+/// A path with `{key}` in place of one segment, or of a part of one; the rest must be there literally.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathTemplate {
+    before: Box<str>,
+    after: Box<str>,
+}
+
+const KEY: &str = "{key}";
+
+impl PathTemplate {
+    fn new(text: &str) -> Option<Self> {
+        let (before, after) = text.split_once(KEY)?;
+        let literal = |part: &str| !part.contains(|c: char| "{}?#".contains(c) || !c.is_ascii_graphic());
+        (before.starts_with('/') && literal(before) && literal(after))
+            .then(|| Self { before: before.into(), after: after.into() })
+    }
+
+    fn key<'a>(&self, path: &'a str) -> Option<&'a [u8]> {
+        let segment = path.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
+        (!segment.is_empty() && !segment.contains('/')).then_some(segment.as_bytes())
+    }
+}
+
+/// Text that names no [`KeySource`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no source of keys: expected {expected}")]
+pub struct InvalidKeySource {
+    text: Box<str>,
+    expected: &'static str,
+}

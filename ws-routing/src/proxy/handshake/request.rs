@@ -1,0 +1,360 @@
+//! What is kept of a client's handshake, and how the next hop sees it.
+
+use std::{fmt, io::Write, net::IpAddr, ops::Range};
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use sha1::{Digest, Sha1};
+
+use super::{
+    deflate::Offer,
+    head::{content_length, framing},
+    leg::LegHeaders,
+};
+use crate::{contract, proxy::error::Refusal};
+
+/// A client's handshake, checked, and ready to be replayed at any node for as long as the connection lives.
+///
+/// It is one allocation of about the size of the client's head; clones share it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Handshake {
+    bytes: Bytes,
+    ends: Ends,
+}
+
+/// Where the parts of [`Handshake::bytes`] end; each begins where the one before it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ends {
+    target: u32,
+    key: u32,
+    protocols: u32,
+    offers: u32,
+}
+
+/// Where a client entered: what the first process of ours adds to its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The client's address, for `x-forwarded-for`.
+    pub client: IpAddr,
+    /// Whether the client came by TLS, for `x-forwarded-proto`.
+    pub secure: bool,
+    /// Random bytes for a new `traceparent`, if the client sends none: 16 for the trace, 8 for the span.
+    pub trace: [u8; 24],
+}
+
+impl Handshake {
+    /// Takes a request as a WebSocket handshake that can be forwarded.
+    ///
+    /// Hop-by-hop headers and everything of ours (`ws-routing-*`, in either spelling) are left out, extensions are
+    /// reduced to the valid offers of permessage-deflate. With `edge`, `x-forwarded-for` is appended to,
+    /// `x-forwarded-proto`, `x-forwarded-host` and `traceparent` are added if they are absent; a new trace is marked
+    /// as sampled, so that an app which follows its parent keeps tracing. Without `edge` these pass as they came: an
+    /// earlier process of ours has seen to them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotUpgrade`], [`Refusal::BadVersion`] and [`Refusal::Malformed`].
+    pub fn check(parts: &Parts, edge: Option<&Edge>) -> Result<Self, Refusal> {
+        let headers = &parts.headers;
+        check_request(parts)?;
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut bytes = Vec::with_capacity(target.len() + headers.len() * 48 + 128);
+        let mut ends = Ends::default();
+        bytes.extend_from_slice(target.as_bytes());
+        ends.target = mark(&bytes)?;
+        bytes.extend_from_slice(websocket_key(headers)?.as_bytes());
+        ends.key = mark(&bytes)?;
+        join(&mut bytes, headers, &header::SEC_WEBSOCKET_PROTOCOL);
+        ends.protocols = mark(&bytes)?;
+        write_offers(&mut bytes, &text(headers, &header::SEC_WEBSOCKET_EXTENSIONS), false);
+        ends.offers = mark(&bytes)?;
+        write_fields(&mut bytes, headers, edge);
+        bytes.shrink_to_fit();
+        Ok(Self { bytes: bytes.into(), ends })
+    }
+
+    /// Asks the app not to keep its compression window over messages (`server_no_context_takeover`), so that messages
+    /// of it can be left out. To be called before the first [`Handshake::to_node`] or [`Handshake::to_app`].
+    #[must_use]
+    pub fn without_server_context(mut self) -> Self {
+        let mut bytes = self.bytes[..self.ends.protocols as usize].to_vec();
+        write_offers(&mut bytes, &String::from_utf8_lossy(self.offers()), true);
+        // A head that grows by a few words cannot come near 4 GiB; were it to, it stays as it is.
+        let Ok(offers) = mark(&bytes) else { return self };
+        bytes.extend_from_slice(self.fields());
+        self.bytes = bytes.into();
+        self.ends.offers = offers;
+        self
+    }
+
+    /// The head for a node: the client's, and `leg`. A move is the same head again with another `leg`.
+    #[must_use]
+    pub fn to_node(&self, leg: &LegHeaders) -> Bytes {
+        let mut out = self.begin("");
+        leg.write_to_node(&mut out);
+        out.extend_from_slice(b"\r\n");
+        out.into()
+    }
+
+    /// The head for the app: the client's path after `prefix`, and of `leg` what the app may see.
+    ///
+    /// A `/` at the end of `prefix` is left out, as the client's path begins with one. The client's `Host` is kept.
+    #[must_use]
+    pub fn to_app(&self, leg: &LegHeaders, prefix: &str) -> Bytes {
+        let mut out = self.begin(prefix.strip_suffix('/').unwrap_or(prefix));
+        leg.write_to_app(&mut out);
+        out.extend_from_slice(b"\r\n");
+        out.into()
+    }
+
+    /// The client's path and query.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        str::from_utf8(self.part(0..self.ends.target)).unwrap_or("/")
+    }
+
+    /// The subprotocols that the client offers, in its order.
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        let text = str::from_utf8(self.part(self.ends.key..self.ends.protocols)).unwrap_or_default();
+        text.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
+    }
+
+    /// The `Sec-WebSocket-Accept` that this client expects.
+    #[must_use]
+    pub fn accept(&self) -> String {
+        let mut hash = Sha1::new();
+        hash.update(self.part(self.ends.target..self.ends.key));
+        hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        BASE64.encode(hash.finalize())
+    }
+
+    /// The bytes that this handshake holds for as long as it is kept.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn deflate_offers(&self) -> impl Iterator<Item = Offer> {
+        Offer::read_all(str::from_utf8(self.offers()).unwrap_or_default())
+    }
+
+    fn begin(&self, prefix: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes.len() + prefix.len() + 640);
+        let parts: [&[u8]; 6] = [
+            b"GET ",
+            prefix.as_bytes(),
+            self.part(0..self.ends.target),
+            b" HTTP/1.1\r\n",
+            self.fields(),
+            b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        ];
+        out.extend(parts.iter().copied().flatten());
+        write_field(&mut out, "Sec-WebSocket-Key", self.part(self.ends.target..self.ends.key));
+        let protocols = self.part(self.ends.key..self.ends.protocols);
+        for (name, value) in
+            [("Sec-WebSocket-Protocol", protocols), ("Sec-WebSocket-Extensions", self.offers())]
+        {
+            if !value.is_empty() {
+                write_field(&mut out, name, value);
+            }
+        }
+        out
+    }
+
+    fn offers(&self) -> &[u8] {
+        self.part(self.ends.protocols..self.ends.offers)
+    }
+
+    fn fields(&self) -> &[u8] {
+        &self.bytes[self.ends.offers as usize..]
+    }
+
+    fn part(&self, range: Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+}
+
+impl fmt::Debug for Handshake {
+    /// Only what holds no credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.target().split('?').next();
+        f.debug_struct("Handshake").field("path", &path).field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+/// The standard alphabet; a key's last character may have spare bits set, as some clients draw it at random.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+fn check_request(parts: &Parts) -> Result<(), Refusal> {
+    let headers = &parts.headers;
+    framing(headers, parts.version)?;
+    if !has_token(headers, &header::UPGRADE, "websocket")
+        || !has_token(headers, &header::CONNECTION, "upgrade")
+    {
+        return Err(Refusal::NotUpgrade);
+    }
+    if parts.version != Version::HTTP_11 {
+        return Err(Refusal::Malformed("expected HTTP/1.1"));
+    }
+    if parts.method != Method::GET {
+        return Err(Refusal::Malformed("expected GET"));
+    }
+    if parts.uri.authority().is_some() || !parts.uri.path().starts_with('/') {
+        return Err(Refusal::Malformed("expected a request target that is a path: /path?query"));
+    }
+    let length = content_length(headers).ok().flatten().unwrap_or(0);
+    if length > 0 || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Refusal::Malformed("expected a handshake without a body"));
+    }
+    let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter();
+    match (versions.next(), versions.next()) {
+        (Some(version), None) if version == "13" => Ok(()),
+        _ => Err(Refusal::BadVersion),
+    }
+}
+
+fn websocket_key(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Err(Refusal::Malformed("expected exactly one Sec-WebSocket-Key"));
+    };
+    let valid = |key: &&str| BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16);
+    key.to_str()
+        .ok()
+        .filter(valid)
+        .ok_or(Refusal::Malformed("expected a Sec-WebSocket-Key of 16 bytes in base64"))
+}
+
+/// Whether a header with a comma-separated list has `token` in it.
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    lines
+        .flat_map(|line| line.split(|&b| b == b','))
+        .any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether a header ends at this hop, or is never taken over from the one before.
+pub(super) fn stays_here(headers: &HeaderMap, name: &str) -> bool {
+    const HOP_BY_HOP: [&str; 10] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+    ];
+    HOP_BY_HOP.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+        || contract::is_ours(name)
+        || has_token(headers, &header::CONNECTION, name)
+}
+
+/// A header with a comma-separated list as one line of text, without the lines that are not text.
+pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines: Vec<_> = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
+    lines.join(",")
+}
+
+fn mark(bytes: &[u8]) -> Result<u32, Refusal> {
+    u32::try_from(bytes.len()).map_err(|_| Refusal::Malformed("expected a head of less than 4 GiB"))
+}
+
+fn join(out: &mut Vec<u8>, headers: &HeaderMap, name: &HeaderName) {
+    for (i, line) in headers.get_all(name).iter().enumerate() {
+        out.extend_from_slice(if i == 0 { b"" } else { b", " });
+        out.extend_from_slice(line.as_bytes());
+    }
+}
+
+fn write_offers(out: &mut Vec<u8>, text: &str, server_no_context_takeover: bool) {
+    for (i, mut offer) in Offer::read_all(text).enumerate() {
+        offer.server_no_context_takeover |= server_no_context_takeover;
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "{}{offer}", if i == 0 { "" } else { ", " });
+    }
+}
+
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend([name.as_bytes(), b": ", value, b"\r\n"].iter().copied().flatten());
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// All fields that pass, but for those of the handshake itself.
+fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap, edge: Option<&Edge>) {
+    let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    write_field(out, "Host", host);
+    let traced = edge.is_none() || is_traced(headers);
+    for (name, value) in headers {
+        let ours = match *name {
+            header::HOST | header::CONTENT_LENGTH => true,
+            header::SEC_WEBSOCKET_KEY | header::SEC_WEBSOCKET_VERSION => true,
+            header::SEC_WEBSOCKET_PROTOCOL | header::SEC_WEBSOCKET_EXTENSIONS => true,
+            _ if *name == FORWARDED_FOR => edge.is_some(),
+            _ if *name == FORWARDED_PROTO || *name == FORWARDED_HOST => false,
+            _ if *name == TRACEPARENT || *name == TRACESTATE => !traced,
+            _ => stays_here(headers, name.as_str()),
+        };
+        if !ours {
+            write_field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    let Some(edge) = edge else { return };
+    write_forwarded(out, headers, host, edge);
+    if !traced {
+        let (trace, span) = (hex(&edge.trace[..16]), hex(&edge.trace[16..]));
+        write_field(out, TRACEPARENT.as_str(), format!("00-{trace}-{span}-01").as_bytes());
+    }
+}
+
+fn write_forwarded(out: &mut Vec<u8>, headers: &HeaderMap, host: &[u8], edge: &Edge) {
+    let mut chain = Vec::new();
+    join(&mut chain, headers, &FORWARDED_FOR);
+    if !chain.is_empty() {
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(edge.client.to_canonical().to_string().as_bytes());
+    write_field(out, FORWARDED_FOR.as_str(), &chain);
+    if !headers.contains_key(FORWARDED_PROTO) {
+        write_field(out, FORWARDED_PROTO.as_str(), if edge.secure { b"https" } else { b"http" });
+    }
+    if !headers.contains_key(FORWARDED_HOST) {
+        write_field(out, FORWARDED_HOST.as_str(), host);
+    }
+}
+
+/// Whether the client sends one valid `traceparent` (W3C Trace Context).
+fn is_traced(headers: &HeaderMap) -> bool {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return false };
+    let lower_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
+    let mut fields = parent.to_str().unwrap_or_default().split('-');
+    let mut field = |len: usize| fields.next().filter(|text| text.len() == len && lower_hex(text));
+    let (version, trace, span, flags) = (field(2), field(32), field(16), field(2));
+    version.is_some_and(|version| version != "ff")
+        && trace.is_some_and(nonzero)
+        && span.is_some_and(nonzero)
+        && flags.is_some()
+        && (version != Some("00") || fields.next().is_none())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
