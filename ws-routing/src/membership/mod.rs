@@ -12,17 +12,27 @@ use std::{error::Error, fmt, future::Future, pin::Pin};
 
 use crate::node::{Node, NodeId};
 
+#[cfg(feature = "proxy")]
+mod file;
 mod fixed;
 #[cfg(feature = "proxy")]
 mod follow;
 mod members;
 #[cfg(feature = "proxy")]
+mod open;
+mod uri;
+#[cfg(feature = "proxy")]
 mod view;
 
+#[cfg(feature = "proxy")]
+pub use file::{File, FileError, InvalidLine};
 pub use fixed::{Fixed, InvalidList};
 #[cfg(feature = "proxy")]
 pub use follow::{FollowOptions, follow};
 pub use members::{Fingerprint, Fold, Members};
+#[cfg(feature = "proxy")]
+pub use open::OpenError;
+pub use uri::{InvalidUri, MembersUri};
 #[cfg(feature = "proxy")]
 pub use view::{View, Writer, WriterGone, channel};
 
