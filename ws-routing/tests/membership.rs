@@ -4,4 +4,5 @@
 
 mod membership {
     mod file;
+    mod remote;
 }

@@ -13,6 +13,8 @@ use std::{error::Error, fmt, future::Future, pin::Pin};
 use crate::node::{Node, NodeId};
 
 #[cfg(feature = "proxy")]
+mod backoff;
+#[cfg(feature = "proxy")]
 mod file;
 mod fixed;
 #[cfg(feature = "proxy")]
@@ -20,6 +22,10 @@ mod follow;
 mod members;
 #[cfg(feature = "proxy")]
 mod open;
+#[cfg(feature = "proxy")]
+mod remote;
+#[cfg(feature = "proxy")]
+mod snapshot;
 mod uri;
 #[cfg(feature = "proxy")]
 mod view;
@@ -32,6 +38,10 @@ pub use follow::{FollowOptions, follow};
 pub use members::{Fingerprint, Fold, Members};
 #[cfg(feature = "proxy")]
 pub use open::OpenError;
+#[cfg(feature = "proxy")]
+pub use remote::{Remote, members_stream};
+#[cfg(feature = "proxy")]
+pub use snapshot::Snapshot;
 pub use uri::{InvalidUri, MembersUri};
 #[cfg(feature = "proxy")]
 pub use view::{View, Writer, WriterGone, channel};

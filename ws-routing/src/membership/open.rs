@@ -1,6 +1,6 @@
 //! From the text of `--members` to a source.
 
-use super::{File, FileError, MembersUri, Source};
+use super::{File, FileError, MembersUri, Remote, Source};
 
 impl MembersUri {
     /// Opens the source. Only a file is read here; what is on the network may be unreachable at start-up, and is then
@@ -12,7 +12,6 @@ impl MembersUri {
     ///
     /// [`OpenError`] when what was configured cannot work, so that there is no use in waiting.
     pub async fn open(&self, ring_seed: u64) -> Result<Box<dyn Source>, OpenError> {
-        let _ = ring_seed;
         match self {
             Self::Static(nodes) => Ok(Box::new(nodes.clone())),
             Self::File(path) => Ok(Box::new(File::open(path).await?)),
@@ -20,7 +19,9 @@ impl MembersUri {
                 Err(OpenError::NotBuilt { support: "DNS", feature: "dns" })
             }
             Self::Kubernetes { .. } => Err(OpenError::NotBuilt { support: "Kubernetes", feature: "kube" }),
-            Self::Remote { .. } => Err(OpenError::NotBuilt { support: "remote", feature: "proxy" }),
+            Self::Remote { authority, namespace, service } => {
+                Ok(Box::new(Remote::new(authority, namespace, service, ring_seed)))
+            }
         }
     }
 }
