@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use super::Update;
 use crate::{
     key::Key,
     node::{Node, NodeId, NodeState},
@@ -90,6 +91,63 @@ impl Members {
 
     fn candidate(&self, at: usize) -> &Node {
         &self.nodes[self.candidates[at] as usize]
+    }
+}
+
+/// What a source has told so far: updates go in, members come out.
+///
+/// Only the set in which a sequence of updates ends counts, not the way there.
+///
+/// ```
+/// use ws_routing::{Node, membership::{Fold, Update}};
+///
+/// let node = |port| Node::new(std::net::SocketAddr::from(([10, 0, 0, 1], port)).into());
+/// let mut fold = Fold::default();
+/// fold.apply(Update::Reset(vec![node(1), node(2)]));
+/// fold.apply(Update::Remove(vec![node(1).id]));
+/// assert_eq!(fold.members(0).nodes(), [node(2)]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fold {
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+impl Fold {
+    /// Takes one step. Of several nodes with one id the last counts.
+    pub fn apply(&mut self, update: Update) {
+        match update {
+            Update::Reset(nodes) => self.nodes = nodes.into_iter().map(|n| (n.id.clone(), n)).collect(),
+            Update::Add(nodes) => self.nodes.extend(nodes.into_iter().map(|n| (n.id.clone(), n))),
+            Update::Remove(ids) => {
+                for id in &ids {
+                    self.nodes.remove(id);
+                }
+            }
+            Update::Confirmed => {}
+        }
+    }
+
+    /// The members as of now. `ring_seed` is 0 unless the ring was given a secret one.
+    #[must_use]
+    pub fn members(&self, ring_seed: u64) -> Members {
+        Members::new(self.nodes.values().cloned(), ring_seed)
+    }
+
+    /// All nodes, sorted by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// The node of that id.
+    #[must_use]
+    pub fn get(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// Whether there is no node at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 }
 
