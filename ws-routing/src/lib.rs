@@ -10,6 +10,13 @@ pub mod contract;
 pub mod frame;
 pub mod membership;
 
+#[cfg(feature = "proxy")]
+pub mod drain;
+#[cfg(feature = "proxy")]
+pub mod metrics;
+#[cfg(feature = "proxy")]
+pub mod serve;
+
 pub use key::Key;
 pub use membership::Members;
 pub use node::{Node, NodeId, NodeState};
