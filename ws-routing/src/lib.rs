@@ -11,6 +11,8 @@ pub mod frame;
 pub mod membership;
 
 #[cfg(feature = "proxy")]
+pub mod admin;
+#[cfg(feature = "proxy")]
 pub mod drain;
 #[cfg(feature = "proxy")]
 pub mod metrics;
