@@ -12,6 +12,15 @@ pub mod membership;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 
+#[cfg(feature = "proxy")]
+pub mod admin;
+#[cfg(feature = "proxy")]
+pub mod drain;
+#[cfg(feature = "proxy")]
+pub mod metrics;
+#[cfg(feature = "proxy")]
+pub mod serve;
+
 pub use key::Key;
 pub use membership::Members;
 pub use node::{Node, NodeId, NodeState};
