@@ -86,7 +86,19 @@ impl Members {
     /// The best `n` nodes for `key`, best first: the second is where it goes when the first is dead.
     #[must_use]
     pub fn ranked(&self, key: &Key, n: usize) -> Vec<&Node> {
-        self.ring.ranked(self.key_hash(key), n).into_iter().map(|at| self.candidate(at)).collect()
+        self.walk(key, n).collect()
+    }
+
+    /// As [`Members::ranked`] and without its allocation: up to eight are found as they are asked for, so that who
+    /// stops at the first pays for one.
+    pub fn walk(&self, key: &Key, n: usize) -> impl ExactSizeIterator<Item = &Node> + use<'_> {
+        self.ring.ranked(self.key_hash(key), n).map(|at| self.candidate(at))
+    }
+
+    /// The nodes that may own keys, sorted by id: the ready ones, or all when none is. What a
+    /// [`Placement`](rendezvous::Placement) is given.
+    pub fn candidates(&self) -> impl ExactSizeIterator<Item = &Node> {
+        (0..self.candidates.len()).map(|at| self.candidate(at))
     }
 
     fn candidate(&self, at: usize) -> &Node {
