@@ -32,3 +32,12 @@ pub fn is_ours(header: &str) -> bool {
             && matches!(p[10], b'-' | b'_')
     })
 }
+
+/// How a leg's nonce is written in its header: 16 hex digits.
+#[must_use]
+pub fn leg_nonce(nonce: u64) -> String {
+    format!("{nonce:016x}")
+}
+
+/// The path of a probe on a node's own port. Any answer means alive.
+pub const PROBE: &str = "/livez";

@@ -16,12 +16,16 @@ use tokio::{
 use super::{
     core::{Connection, Core, Dialed},
     error::CloseReason,
+    health::Pulse,
     leg::LegStream,
-    moves::{MoveReason, Orders},
-    relay::{Action, Blocked, DialFailure, Edge, End, Leg, Outputs, Slot},
+    moves::Orders,
+    relay::{Action, Blocked, DialFailure, Edge, End, Outputs, Slot},
     wire::Wire,
 };
-use crate::{metrics::Direction, node::NodeId};
+use crate::{
+    metrics::{Direction, MoveReason, MoveResult},
+    node::NodeId,
+};
 
 /// How many rounds one poll may take before other tasks get their turn.
 const ROUNDS: usize = 32;
@@ -47,6 +51,10 @@ pub(crate) struct Drive<C> {
     timer: Pin<Box<Sleep>>,
     finishing: Option<End>,
     counted: u64,
+    /// Which view and health the machine was told of; 0: none.
+    generation: u64,
+    /// Beats whenever the current leg says something.
+    pulse: Arc<Pulse>,
 }
 
 struct Dial {
@@ -56,12 +64,24 @@ struct Dial {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     /// Takes over a client whose handshake was answered with what `first` agreed. `held`: what it sent behind it.
-    pub(crate) fn new(core: Arc<Core>, connection: Arc<Connection>, client: C, held: &[u8], first: Dialed) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        connection: Arc<Connection>,
+        client: C,
+        held: &[u8],
+        first: Dialed,
+    ) -> Self {
         let epoch = Instant::now();
         let leg = first.leg(Duration::ZERO, core.settings(), connection.compressed());
-        let machine =
-            Edge::new(Duration::ZERO, Arc::clone(core.settings()), Core::nonce(), connection.compressed(), leg);
+        let machine = Edge::new(
+            Duration::ZERO,
+            Arc::clone(core.settings()),
+            Core::nonce(),
+            connection.compressed(),
+            leg,
+        );
         let current = Some(Wire::new(first.io, &first.leftover));
+        let pulse = core.pulse(&first.node);
         Self {
             core,
             connection,
@@ -76,6 +96,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             timer: Box::pin(sleep_until(epoch)),
             finishing: None,
             counted: 0,
+            generation: 0,
+            pulse,
         }
     }
 
@@ -123,7 +145,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         let now = self.now();
         match result {
             Ok(dialed) => self.connected(now, dialed, cx),
-            Err(DialFailure::Unreachable) if is_move && self.machine.orphaned_until().is_some() => self.replace(),
+            Err(DialFailure::Unreachable) if is_move && self.machine.orphaned_until().is_some() => {
+                self.replace()
+            }
             Err(failure) => {
                 self.count_move(false);
                 self.machine.dial_failed(now, failure, &mut self.sockets.ports(cx));
@@ -181,13 +205,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             return false;
         }
         let now = self.now();
+        self.refresh_standing();
         let Some(leg) = &mut self.sockets.current else { return false };
         let Poll::Ready(input) = leg.read(cx) else { return false };
         if input.is_empty() {
             self.machine.leg_lost(now, Slot::Current, &mut self.sockets.ports(cx));
             return true;
         }
-        self.core.metrics().bytes(Direction::AppToClient).inc_by(input.fresh() as u64);
+        self.pulse.beat();
+        self.core.metrics().bytes(Direction::ToClient).inc_by(input.fresh() as u64);
         let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         if let Some(leg) = &mut self.sockets.current {
             leg.give_back(input, taken);
@@ -208,7 +234,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             self.machine.client_ended();
             return true;
         }
-        self.core.metrics().bytes(Direction::ClientToApp).inc_by(input.fresh() as u64);
+        self.core.metrics().bytes(Direction::ToApp).inc_by(input.fresh() as u64);
         let now = self.now();
         let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         self.sockets.client.give_back(input, taken);
@@ -257,13 +283,24 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         self.count_move(true);
         if let Some((node, _)) = self.heading.take() {
             self.connection.ticket().placed(&node);
+            self.pulse = self.core.pulse(&node);
             self.node = node;
+            self.generation = 0;
         }
         if let Some(pause) = self.machine.take_pause() {
-            self.core.metrics().move_pause(pause);
+            self.core.metrics().move_pause().observe(pause);
         }
         self.reoffer = true;
         self.reconsider = true;
+    }
+
+    /// Whether the node is leaving may have changed since the machine was told.
+    fn refresh_standing(&mut self) {
+        let generation = self.core.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.machine.set_leaving(self.core.is_leaving(&self.node));
+        }
     }
 
     /// Looks whether the connection is where it belongs, and begins or gives up a move.
@@ -286,7 +323,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         }
         self.machine.begin_move(format!("moved to {node}"));
         let from = self.node.clone();
-        let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, self.machine.sequence());
+        let dialing =
+            Core::open_move(&self.core, &self.connection, node.clone(), from, self.machine.sequence());
         self.heading = Some((node, reason));
         self.dial = Some(Dial { is_move: true, dialing: Box::pin(dialing) });
         // A dial has to be polled once to be woken.
@@ -298,13 +336,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         let Some(until) = self.machine.orphaned_until() else { return };
         self.heading = None;
         let (from, until) = (self.node.clone(), self.epoch + until);
-        let dialing = Core::open_replacement(&self.core, &self.connection, from, self.machine.sequence(), until);
+        let dialing =
+            Core::open_replacement(&self.core, &self.connection, from, self.machine.sequence(), until);
         self.dial = Some(Dial { is_move: false, dialing: Box::pin(dialing) });
     }
 
     fn count_move(&mut self, done: bool) {
         if let Some((_, reason)) = &self.heading {
-            self.core.metrics().moved(*reason, done);
+            let result = match done {
+                true => MoveResult::Moved,
+                false if self.finishing.is_some() => MoveResult::Closed,
+                false => MoveResult::Postponed,
+            };
+            self.core.metrics().moves(*reason, result).inc();
         }
         if !done {
             self.heading = None;
@@ -314,12 +358,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     fn count_messages(&mut self) {
         let sequence = self.machine.sequence();
         if sequence != self.counted {
-            self.core.metrics().messages(Direction::ClientToApp).inc_by(sequence - self.counted);
+            self.core.metrics().messages(Direction::ToApp).inc_by(sequence - self.counted);
             self.counted = sequence;
         }
         let said = self.machine.take_app_messages();
         if said > 0 {
-            self.core.metrics().messages(Direction::AppToClient).inc_by(said);
+            self.core.metrics().messages(Direction::ToClient).inc_by(said);
         }
     }
 
@@ -330,12 +374,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if retry.is_some_and(|at| at <= now) && self.machine.can_move(now) {
             self.reconsider = true;
         }
-        let Some(due) = [self.machine.deadline(), retry.filter(|at| *at > now)].into_iter().flatten().min() else {
+        let Some(due) = [self.machine.deadline(), retry.filter(|at| *at > now)].into_iter().flatten().min()
+        else {
             return self.reconsider;
         };
         let due = self.epoch + due;
         // A timer that goes off too early costs one look; setting it anew for each message would cost more.
-        if self.timer.deadline() > due || self.timer.is_elapsed() || self.timer.deadline() <= self.epoch + now {
+        if self.timer.deadline() > due || self.timer.is_elapsed() || self.timer.deadline() <= self.epoch + now
+        {
             self.timer.as_mut().reset(due);
         }
         self.reconsider || self.timer.as_mut().poll(cx).is_ready()

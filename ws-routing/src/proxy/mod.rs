@@ -1,6 +1,26 @@
-//! The proxy: a handshake is checked, routed by its key, opened at the owner, and its bytes are relayed.
+//! The proxy: a handshake is checked, routed by its key, opened at the owner, and its bytes are relayed; when the owner
+//! changes, the far end changes behind the client's connection.
+//!
+//! Reading order: `service` (one client's way through), `core` (which node, and how a leg is opened), `relay` (the
+//! machine), `drive` (its shell), `moves` and `probes` (what makes connections move), [`error`] (the one table from
+//! failure to status or close code).
 
+pub mod connect;
 pub mod error;
 pub mod handshake;
 
+mod builder;
+mod core;
+mod drive;
+mod health;
+mod leg;
+mod moves;
+mod probes;
 mod relay;
+mod service;
+mod wire;
+
+pub use builder::Builder;
+pub use core::DialSettings;
+pub use relay::Settings;
+pub use service::Proxy;

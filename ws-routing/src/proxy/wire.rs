@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// What was read and not consumed, to be offered again.
     pub(crate) fn held(&mut self) -> Input {
         let bytes = mem::take(&mut self.held);
-        Input { len: bytes.len(), bytes, shared: false }
+        Input { len: bytes.len(), bytes, fresh: 0, shared: false }
     }
 
     /// Reads once, behind what is held. An empty input: the other side has ended, or the socket is broken.

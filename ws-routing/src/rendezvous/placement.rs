@@ -125,6 +125,11 @@ impl<T> Placement<T> {
         self.owners.get(entry.0 as usize)?.of(&self.nodes)
     }
 
+    /// What the tracked keys were inserted with, in no order.
+    pub fn tokens(&self) -> impl Iterator<Item = &T> {
+        self.tokens.iter().flatten()
+    }
+
     /// How many keys are tracked.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::{Action, By, Edge, End, Leg, Outputs, PingKind, Slot, clocks::QUIET_AT_MOST};
-use crate::frame::{Control, Opcode, close_payload};
+use crate::{
+    frame::{Control, Opcode, close_payload},
+    proxy::error::CloseReason,
+};
 
 /// How long a move waits for the end of the client's message.
 const STOP: Duration = Duration::from_secs(5);
@@ -185,7 +188,7 @@ impl Edge {
     /// No leg could be opened.
     pub(crate) fn dial_failed(&mut self, now: Duration, failure: DialFailure, out: &mut impl Outputs) {
         if failure == DialFailure::Mismatch {
-            return self.close(now, 1012, "reconnect: the new node agreed another protocol", out);
+            return self.close(now, CloseReason::NotMovable("the new node agreed another protocol"), out);
         }
         match self.phase {
             Phase::Dialing => {
@@ -193,9 +196,9 @@ impl Edge {
                 self.put_off(now, out);
             }
             Phase::Orphan { .. } if failure == DialFailure::Refused => {
-                self.close(now, 1008, "the application refuses this connection now", out);
+                self.close(now, CloseReason::NotAccepted, out);
             }
-            Phase::Orphan { .. } => self.close(now, 1013, "no node can be reached", out),
+            Phase::Orphan { .. } => self.close(now, CloseReason::NoOwner, out),
             _ => {}
         }
     }
@@ -259,7 +262,7 @@ impl Edge {
             Phase::Stopping { .. } | Phase::Settling { .. } => self.put_off(now, out),
             Phase::Quiet { since, .. } => self.close_current(now, since, out),
             Phase::Closing { .. } => self.switch(now, out),
-            Phase::Orphan { .. } => self.close(now, 1013, "no node can be reached", out),
+            Phase::Orphan { .. } => self.close(now, CloseReason::NoOwner, out),
         }
     }
 
@@ -306,7 +309,7 @@ impl Edge {
         }
         if !leg.decoder.at_message() {
             self.drop_current();
-            self.close(now, 1012, "reconnect: the application ended inside a message", out);
+            self.close(now, CloseReason::Torn, out);
             return false;
         }
         true
@@ -324,19 +327,19 @@ impl Edge {
         let stopping = self.phase.stopping();
         if inside && (said_so || stopping) {
             self.drop_current();
-            return self.close(now, 1012, "reconnect: a message was cut off", out);
+            return self.close(now, CloseReason::NotMovable("a message was cut off"), out);
         }
         self.client.discard = inside;
         if self.retry.refused {
             self.drop_current();
-            return self.close(now, 1008, "the application refuses this connection now", out);
+            return self.close(now, CloseReason::NotAccepted, out);
         }
         if self.next.is_some() {
             return self.switch(now, out);
         }
         if !said_so && self.losses.is_third(now) {
             self.drop_current();
-            return self.close(now, 1011, "the application failed three times", out);
+            return self.close(now, CloseReason::AppFailed, out);
         }
         self.orphan(now);
     }
@@ -369,6 +372,7 @@ impl Edge {
     fn put_off(&mut self, now: Duration, out: &mut impl Outputs) {
         self.abandon_next(out);
         self.phase = Phase::Steady;
+        self.actions.push_back(Action::Resume);
         let wait = Duration::from_millis(250) * 2_u32.pow(self.retry.attempts.min(5));
         self.retry.attempts += 1;
         self.retry.at = (!self.retry.refused).then_some(now + wait);

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Action, Edge, Outputs, Slot, edge::control};
-use crate::frame::{Control, Opcode, close_payload};
+use crate::{
+    frame::{Control, Opcode, close_payload},
+    proxy::error::CloseReason,
+};
 
 /// The longest closing handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -94,16 +97,16 @@ impl Edge {
     /// Closes the connection with a code of ours: to the client, and as going away to the app.
     ///
     /// In the middle of a frame of the app's it waits for the frame's end, [`HANDSHAKE`] at most.
-    pub(crate) fn close(&mut self, now: Duration, code: u16, reason: &'static str, out: &mut impl Outputs) {
+    pub(crate) fn close(&mut self, now: Duration, reason: CloseReason, out: &mut impl Outputs) {
         if self.ending.is_some() {
             return;
         }
         self.abandon_next(out);
         if !self.at_client_frame() {
-            self.parting.get_or_insert(Parting { code, reason, until: now + HANDSHAKE });
+            self.parting.get_or_insert(Parting { reason, until: now + HANDSHAKE });
             return;
         }
-        out.client(&control(Opcode::Close, &close_payload(code, reason), None));
+        out.client(&control(Opcode::Close, &close_payload(reason.code(), &reason.reason()), None));
         let leg_done = match &self.current {
             Some(leg) if self.client.decoder.at_frame() => {
                 let close = leg.control(Opcode::Close, &close_payload(1001, "the client's connection ends"));
@@ -115,7 +118,7 @@ impl Edge {
                 true
             }
         };
-        let end = End { code, by: By::Us };
+        let end = End { code: reason.code(), by: By::Us };
         self.ending =
             Some(Ending { end, until: now + HANDSHAKE, client: Ear::Dropping, leg_done, finished: false });
     }
@@ -123,9 +126,9 @@ impl Edge {
     /// What waits for the end of a frame of the app's is put now, if it ends here.
     pub(super) fn part(&mut self, now: Duration, out: &mut impl Outputs) {
         if self.at_client_frame()
-            && let Some(Parting { code, reason, .. }) = self.parting.take()
+            && let Some(Parting { reason, .. }) = self.parting.take()
         {
-            self.close(now, code, reason, out);
+            self.close(now, reason, out);
         }
     }
 
@@ -182,6 +185,7 @@ impl Edge {
                 let end = End { code: control.code(), by: By::App };
                 let until = now + HANDSHAKE;
                 self.ending = Some(Ending { end, until, client: Ear::Open, leg_done: true, finished: false });
+                self.actions.push_back(Action::Resume);
             }
             Some(ending) => {
                 if ending.end.by == By::Client {
@@ -228,8 +232,7 @@ impl Edge {
 /// A Close that waits for the end of the app's frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parting {
-    code: u16,
-    reason: &'static str,
+    reason: CloseReason,
     pub(super) until: Duration,
 }
 

@@ -9,7 +9,10 @@ use super::{
     closing::{By, Ending, Parting},
     pings::PingBook,
 };
-use crate::frame::{self, Control, Decoder, Kind, Opcode, Violation};
+use crate::{
+    frame::{self, Control, Decoder, Kind, Opcode, Violation},
+    proxy::error::CloseReason,
+};
 
 /// Where the machine's bytes go. What is put is sent in order; nothing waits here.
 pub(crate) trait Outputs {
@@ -39,6 +42,8 @@ pub(crate) enum Action {
     Promote,
     /// The move has to be tried again later: let go of a dial that is under way.
     GiveUpDial,
+    /// The client is read again: what was held of it is to be offered.
+    Resume,
     /// All is said: let the client go once what was put is written.
     Finish,
 }
@@ -57,6 +62,8 @@ pub(crate) struct Edge {
     pub(super) losses: Losses,
     /// Client messages handed over so far.
     pub(super) sequence: u64,
+    /// App messages relayed since they were last counted.
+    app_messages: u64,
     pub(super) pace: ReplyPace,
     pub(super) actions: VecDeque<Action>,
     /// How long the client was not read in the last move.
@@ -158,6 +165,7 @@ impl Edge {
             retry: Retry::default(),
             losses: Losses::default(),
             sequence: 0,
+            app_messages: 0,
             pace: ReplyPace::default(),
             actions: VecDeque::new(),
             pause: None,
@@ -175,6 +183,11 @@ impl Edge {
     /// Client messages handed over so far.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// How many app messages were relayed since this was asked last.
+    pub(crate) fn take_app_messages(&mut self) -> u64 {
+        std::mem::take(&mut self.app_messages)
     }
 
     /// Whether the client is to be read.
@@ -360,6 +373,7 @@ impl Edge {
     fn app_data(&mut self, now: Duration, ends_message: bool) -> bool {
         if ends_message {
             self.pace.app_message(now);
+            self.app_messages += 1;
         }
         let Some(leg) = &mut self.current else { return false };
         let skip = leg.skip > 0;
@@ -417,7 +431,7 @@ impl Edge {
         if self.blocked.client {
             let since = *self.client.stalled.get_or_insert(now);
             if now >= since + self.settings.stall_timeout {
-                self.close(now, 1008, "nothing was read for too long", out);
+                self.close(now, CloseReason::Stalled, out);
             }
         } else {
             self.client.stalled = None;
@@ -468,15 +482,15 @@ impl Edge {
     }
 
     fn client_violates(&mut self, now: Duration, violation: Violation, out: &mut impl Outputs) {
-        self.close(now, 1002, violation.reason(), out);
+        self.close(now, CloseReason::ClientProtocol(violation.reason()), out);
         // What it says from here on cannot be told apart.
         self.deafen_client();
     }
 
     fn app_violates(&mut self, now: Duration, violation: Violation, out: &mut impl Outputs) {
-        self.current = None;
-        self.actions.push_back(Action::Drop(Slot::Current));
-        self.close(now, 1014, violation.reason(), out);
+        tracing::warn!(%violation, "the app breaks the protocol");
+        self.drop_current();
+        self.close(now, CloseReason::AppNonsense, out);
     }
 }
 

@@ -1,0 +1,156 @@
+//! What a [`Proxy`] is made of.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    Proxy, Settings,
+    core::{Core, DialSettings, LocalNode},
+    handshake::{AllowedOrigins, head::Limits},
+    health::Health,
+    moves::Registry,
+    service::Inner,
+};
+use crate::{drain::Drain, key::KeySources, membership::View, metrics::Metrics};
+
+/// Makes a [`Proxy`]. Everything but the view has a default.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder {
+    view: View,
+    metrics: Option<Metrics>,
+    drain: Option<Drain>,
+    keys: KeySources,
+    origins: Option<AllowedOrigins>,
+    limits: Limits,
+    max_connections: usize,
+    dial: DialSettings,
+    relay: Settings,
+    log_keys: bool,
+    local: Option<Arc<dyn LocalNode>>,
+}
+
+impl Builder {
+    pub(super) fn new(view: View) -> Self {
+        Self {
+            view,
+            metrics: None,
+            drain: None,
+            keys: KeySources::default(),
+            origins: None,
+            limits: Limits::default(),
+            max_connections: 100_000,
+            dial: DialSettings::default(),
+            relay: Settings::default(),
+            log_keys: false,
+            local: None,
+        }
+    }
+
+    /// Where it counts. Default: metrics of its own that nobody reads.
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// The drain that it follows: new handshakes are refused once that has begun. Default: it never drains.
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = Some(drain);
+        self
+    }
+
+    /// Where a request's key is found. Default: the header, then the query parameter `ws-user-id`.
+    pub fn keys(mut self, keys: KeySources) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The origins that browsers may come from. Default: any.
+    pub fn origins(mut self, origins: Option<AllowedOrigins>) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// What a handshake's head may cost.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many connections may be held at once. Default 100,000.
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.max_connections = most;
+        self
+    }
+
+    /// How legs are opened.
+    pub fn dial(mut self, dial: DialSettings) -> Self {
+        self.dial = dial;
+        self
+    }
+
+    /// How connections are relayed.
+    pub fn relay(mut self, relay: Settings) -> Self {
+        self.relay = relay;
+        self
+    }
+
+    /// Whether keys are logged as they are. Default: hashed.
+    pub fn log_keys(mut self, plainly: bool) -> Self {
+        self.log_keys = plainly;
+        self
+    }
+
+    /// The sidecar of this very process.
+    pub(crate) fn local(mut self, local: Arc<dyn LocalNode>) -> Self {
+        self.local = Some(local);
+        self
+    }
+
+    /// The proxy. It moves connections only while [`Proxy::run`] is driven.
+    #[must_use]
+    pub fn build(self) -> Proxy {
+        let Self {
+            view,
+            metrics,
+            drain,
+            keys,
+            origins,
+            limits,
+            max_connections,
+            dial,
+            relay,
+            log_keys,
+            local,
+        } = self;
+        let core = Core {
+            settings: Arc::new(relay),
+            health: Health::new(dial.suspect_for),
+            moving: Semaphore::new(dial.move_concurrency),
+            metrics: metrics.unwrap_or_else(|| Metrics::new(env!("CARGO_PKG_VERSION"))),
+            registry: Registry::new(),
+            view,
+            dial,
+            local,
+        };
+        let inner = Inner {
+            core: Arc::new(core),
+            drain,
+            keys,
+            origins,
+            limits,
+            max_connections,
+            held: AtomicUsize::new(0),
+            log_keys,
+        };
+        Proxy::from_inner(inner)
+    }
+}
+
+/// An address that stands for "unknown", where a request came through another server.
+pub(super) const UNKNOWN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

@@ -1,0 +1,402 @@
+//! What all connections of one process share: the view, the health of nodes, and how a leg is opened.
+
+use std::{
+    fmt::Debug,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::DuplexStream,
+    sync::Semaphore,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    connect::{self, Answered, DialError, OpenError, Opened},
+    error::Refusal,
+    handshake::{Accepted, Agreed, Handshake, LegHeaders},
+    health::{Health, Pulse},
+    leg::LegStream,
+    moves::{Registry, Ticket},
+    relay::{DialFailure, Leg, Nonce, Settings},
+};
+use crate::{
+    contract::leg_nonce,
+    key::Key,
+    membership::{Members, View},
+    metrics::{Metrics, MoveReason, UpstreamFailure},
+    node::{NodeId, NodeState},
+};
+
+/// How legs are opened.
+#[derive(Clone, Debug)]
+pub struct DialSettings {
+    /// The longest TCP connect. Default 2 s.
+    pub dial_timeout: Duration,
+    /// The longest wait for a node's answer to the handshake. Default 8 s.
+    pub handshake_timeout: Duration,
+    /// The first suspicion of a node; it doubles on repeats, up to a minute. Default 5 s.
+    pub suspect_for: Duration,
+    /// How many moves may be dialing at once. Default 64.
+    pub move_concurrency: usize,
+    /// How many moves may begin in a second. Default 5000.
+    pub move_rate: u32,
+    /// How often each node is probed. Default 1 s.
+    pub probe_interval: Duration,
+}
+
+impl Default for DialSettings {
+    fn default() -> Self {
+        Self {
+            dial_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(8),
+            suspect_for: Duration::from_secs(5),
+            move_concurrency: 64,
+            move_rate: 5000,
+            probe_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The sidecar of this very process, as a node among the others.
+pub(crate) trait LocalNode: Debug + Send + Sync {
+    /// Which node it is.
+    fn id(&self) -> &NodeId;
+    /// Opens a leg to it.
+    fn connect(&self) -> DuplexStream;
+}
+
+/// Shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(super) dial: DialSettings,
+    pub(super) settings: Arc<Settings>,
+    pub(super) view: View,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) registry: Registry,
+    pub(super) moving: Semaphore,
+    pub(super) local: Option<Arc<dyn LocalNode>>,
+}
+
+/// One client's connection, as it stays over moves.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) id: Arc<str>,
+    pub(super) key: Key,
+    pub(super) remote: SocketAddr,
+    pub(super) since: SystemTime,
+    pub(super) handshake: Handshake,
+    pub(super) agreed: Agreed,
+    pub(super) ticket: Ticket,
+}
+
+impl Connection {
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Whether permessage-deflate was agreed.
+    pub(crate) fn compressed(&self) -> bool {
+        self.agreed.deflate.is_some()
+    }
+}
+
+/// An opened leg.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    pub(crate) node: NodeId,
+    pub(crate) io: LegStream,
+    pub(crate) leftover: Bytes,
+    pub(crate) accepted: Accepted,
+    pub(crate) nonce: Nonce,
+    pub(crate) sidecar: bool,
+    pub(crate) moved: bool,
+}
+
+impl Dialed {
+    pub(crate) fn leg(&self, now: Duration, settings: &Settings, compressed: bool) -> Leg {
+        Leg::new(now, settings, self.nonce, self.sidecar, self.moved, compressed)
+    }
+}
+
+/// Where a connection should be, and what is to be thought of where it is.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// The node that it is at is draining, gone or suspect.
+    pub(crate) leaving: bool,
+    /// Where it belongs, and why; `None` when it is to stay.
+    pub(crate) target: Option<(NodeId, MoveReason)>,
+}
+
+/// The answer to a client's handshake.
+#[derive(Debug)]
+pub(crate) enum Routed {
+    /// A leg is open.
+    Leg(Box<Dialed>),
+    /// The app has answered otherwise.
+    Answered(Box<Answered<LegStream>>),
+}
+
+impl Core {
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn nonce() -> Nonce {
+        Nonce(rand::random())
+    }
+
+    pub(crate) fn is_dead(&self, node: &NodeId) -> bool {
+        self.health.is_dead(node)
+    }
+
+    /// A number that differs when [`Core::is_leaving`] may answer otherwise.
+    pub(crate) fn generation(&self) -> u64 {
+        self.health.generation()
+    }
+
+    pub(crate) fn pulse(&self, node: &NodeId) -> Arc<Pulse> {
+        self.health.pulse(node)
+    }
+
+    /// Whether a Close of that node may mean the node rather than the client.
+    pub(crate) fn is_leaving(&self, node: &NodeId) -> bool {
+        let state = self.view.load().get(node).map(|n| n.state);
+        state != Some(NodeState::Ready) || self.health.is_draining(node) || self.health.is_suspect(node)
+    }
+
+    /// Where a connection of `key` that is at `node` should be.
+    pub(crate) fn standing(&self, key: &Key, node: &NodeId) -> Standing {
+        let members = self.view.load();
+        let state = members.get(node).map(|n| n.state);
+        let suspect = self.health.is_suspect(node);
+        let draining = state == Some(NodeState::Draining) || self.health.is_draining(node);
+        let leaving = state.is_none() || draining || suspect;
+        // A failed dial says nothing of live legs: they stay until the node is silent altogether.
+        if suspect && state == Some(NodeState::Ready) && !draining && !self.health.is_dead(node) {
+            return Standing { leaving, target: None };
+        }
+        let reason = match state {
+            None => MoveReason::Removed,
+            _ if draining => MoveReason::Draining,
+            _ if suspect => MoveReason::Suspect,
+            _ => MoveReason::Joined,
+        };
+        let target = self.ranking(&members, key, 1).into_iter().next().map(|target| (target, reason));
+        Standing { leaving, target }
+    }
+
+    /// The best `n` nodes for `key` that may be used now, best first.
+    fn ranking(&self, members: &Members, key: &Key, n: usize) -> Vec<NodeId> {
+        let all =
+            || members.walk(key, members.nodes().len()).filter(|node| !self.health.is_suspect(&node.id));
+        let ready = all().filter(|node| !self.health.is_draining(&node.id));
+        let ready: Vec<NodeId> = ready.take(n).map(|node| node.id.clone()).collect();
+        if ready.is_empty() { all().take(n).map(|node| node.id.clone()).collect() } else { ready }
+    }
+
+    /// Opens a client's first leg: at the owner, else at the next of the ranking, three at most.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`] that the client is to be told.
+    pub(crate) async fn route(&self, handshake: &Handshake, leg: &LegHeaders) -> Result<Routed, Refusal> {
+        const TRIES: usize = 3;
+        let members = self.view.load();
+        if members.is_empty() {
+            return Err(Refusal::NoMembers);
+        }
+        let ranking = self.ranking(&members, &leg.key, TRIES);
+        if ranking.is_empty() {
+            return Err(Refusal::AllSuspect);
+        }
+        for node in ranking {
+            match self.try_node(&node, handshake, leg, false).await {
+                Ok(routed) => return Ok(routed),
+                Err(Failed::Nonsense(what)) => return Err(Refusal::AppNonsense(what)),
+                Err(Failed::Node) => {}
+            }
+        }
+        Err(Refusal::Unreachable)
+    }
+
+    /// Opens the leg of a move to `node`.
+    pub(crate) fn open_move(
+        core: &Arc<Self>,
+        connection: &Arc<Connection>,
+        node: NodeId,
+        from: NodeId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Dialed, DialFailure>> + Send + use<> {
+        let (core, connection) = (Arc::clone(core), Arc::clone(connection));
+        async move {
+            // The semaphore is never closed.
+            let _permit = core.moving.acquire().await;
+            core.reopen(&connection, &node, &from, sequence).await
+        }
+    }
+
+    /// Opens a leg in place of a lost one: at the owner, then down the ranking, again and again until `until`.
+    pub(crate) fn open_replacement(
+        core: &Arc<Self>,
+        connection: &Arc<Connection>,
+        from: NodeId,
+        sequence: u64,
+        until: Instant,
+    ) -> impl Future<Output = Result<Dialed, DialFailure>> + Send + use<> {
+        let (core, connection) = (Arc::clone(core), Arc::clone(connection));
+        async move {
+            let walk = core.walk(&connection, &from, sequence);
+            timeout_at(until, walk).await.unwrap_or(Err(DialFailure::Unreachable))
+        }
+    }
+
+    async fn walk(
+        &self,
+        connection: &Connection,
+        from: &NodeId,
+        sequence: u64,
+    ) -> Result<Dialed, DialFailure> {
+        const PAUSE: Duration = Duration::from_millis(200);
+        loop {
+            let members = self.view.load();
+            let mut nodes = self.ranking(&members, &connection.key, members.nodes().len());
+            if nodes.is_empty() {
+                // Held clients have nothing to lose: a suspect may be back.
+                nodes = members.walk(&connection.key, members.nodes().len()).map(|n| n.id.clone()).collect();
+            }
+            for node in &nodes {
+                match self.reopen(connection, node, from, sequence).await {
+                    Err(DialFailure::Unreachable) => {}
+                    done => return done,
+                }
+            }
+            sleep_until(Instant::now() + PAUSE).await;
+        }
+    }
+
+    /// Replays a connection's handshake at `node`.
+    async fn reopen(
+        &self,
+        connection: &Connection,
+        node: &NodeId,
+        from: &NodeId,
+        sequence: u64,
+    ) -> Result<Dialed, DialFailure> {
+        let leg = LegHeaders {
+            connection: Some(Arc::clone(&connection.id)),
+            sequence,
+            moved_from: Some(from.clone()),
+            view: Some(self.view.load().fingerprint()),
+            ..LegHeaders::new(connection.key.clone())
+        };
+        match self.try_node(node, &connection.handshake, &leg, true).await {
+            Ok(Routed::Leg(dialed)) if *dialed.accepted.agreed() == connection.agreed => Ok(*dialed),
+            Ok(Routed::Leg(_)) => Err(DialFailure::Mismatch),
+            Ok(Routed::Answered(answered)) => match answered.head.parts.status.as_u16() {
+                // These pass by themselves.
+                408 | 425 | 429 => Err(DialFailure::Unreachable),
+                400..=499 => Err(DialFailure::Refused),
+                _ => Err(DialFailure::Unreachable),
+            },
+            Err(Failed::Node | Failed::Nonsense(_)) => Err(DialFailure::Unreachable),
+        }
+    }
+
+    /// Tries one node, and suspects it if it fails; gives up as soon as somebody else finds it suspect.
+    async fn try_node(
+        &self,
+        node: &NodeId,
+        handshake: &Handshake,
+        leg: &LegHeaders,
+        moved: bool,
+    ) -> Result<Routed, Failed> {
+        let nonce = Self::nonce();
+        let leg = LegHeaders { nonce: Some(leg_nonce(nonce.0).into()), ..leg.clone() };
+        let suspect = self.health.is_suspect(node);
+        let head = handshake.to_node(&leg);
+        let opened = tokio::select! {
+            biased;
+            opened = self.open(node, &head, handshake) => opened,
+            () = self.health.suspected(node), if !suspect => return Err(Failed::Node),
+        };
+        let failure = match opened {
+            Ok(Opened::Upgraded(up)) => {
+                let accepted = up.answer.movable();
+                let sidecar = accepted.state().is_some();
+                self.health.answered(node, accepted.state());
+                let (node, io, leftover) = (node.clone(), up.io, up.leftover);
+                return Ok(Routed::Leg(Box::new(Dialed {
+                    node,
+                    io,
+                    leftover,
+                    accepted,
+                    nonce,
+                    sidecar,
+                    moved,
+                })));
+            }
+            Ok(Opened::Answered(answered)) if answered.head.sidecar_error().is_none() => {
+                return Ok(Routed::Answered(Box::new(answered)));
+            }
+            Ok(Opened::Answered(answered)) => {
+                self.health.answered(node, answered.head.state());
+                UpstreamFailure::Declined
+            }
+            Err(Unopened::Dial(DialError::TimedOut)) => UpstreamFailure::DialTimeout,
+            Err(Unopened::Dial(_)) => UpstreamFailure::Refused,
+            Err(Unopened::Open(OpenError::TimedOut)) => UpstreamFailure::HandshakeTimeout,
+            Err(Unopened::Open(OpenError::Lost(_))) => UpstreamFailure::Reset,
+            Err(Unopened::Open(OpenError::Nonsense(what))) => {
+                self.metrics.failures(UpstreamFailure::Invalid).inc();
+                return Err(Failed::Nonsense(what.what()));
+            }
+        };
+        self.metrics.failures(failure).inc();
+        self.health.suspect(node, false);
+        Err(Failed::Node)
+    }
+
+    async fn open(
+        &self,
+        node: &NodeId,
+        head: &[u8],
+        handshake: &Handshake,
+    ) -> Result<Opened<LegStream>, Unopened> {
+        let io = match &self.local {
+            Some(local) if local.id() == node => LegStream::Local(local.connect()),
+            _ => {
+                let no_address = || DialError::Failed(std::io::ErrorKind::AddrNotAvailable.into());
+                let addr = node.addr().ok_or_else(no_address).map_err(Unopened::Dial)?;
+                let io = connect::dial(addr, self.dial.dial_timeout).await.map_err(Unopened::Dial)?;
+                LegStream::Tcp(io)
+            }
+        };
+        connect::open(io, head, handshake, self.dial.handshake_timeout).await.map_err(Unopened::Open)
+    }
+}
+
+/// Why one node gave no leg.
+enum Failed {
+    /// The node is suspect now: the next one is tried.
+    Node,
+    /// Its app answered nonsense.
+    Nonsense(&'static str),
+}
+
+enum Unopened {
+    Dial(DialError),
+    Open(OpenError),
+}

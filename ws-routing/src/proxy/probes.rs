@@ -1,0 +1,100 @@
+//! Active probes: a hung pod accepts connections and says nothing, so each node is asked once in a while.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use futures_util::future::join_all;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{connect, core::Core, handshake::ResponseHead};
+use crate::{
+    contract,
+    metrics::UpstreamFailure,
+    node::{NodeId, NodeState},
+};
+
+/// So many probes in a row without an answer, and a node is given up.
+const MISSES: u32 = 3;
+
+/// Probes every node at the interval that is set, for ever.
+pub(super) async fn run(core: Arc<Core>) {
+    let interval = core.dial.probe_interval;
+    let mut misses: HashMap<NodeId, u32> = HashMap::new();
+    let mut due = Instant::now() + interval;
+    loop {
+        sleep_until(due).await;
+        let began = Instant::now();
+        // Whoever was stopped himself has heard nobody, which says nothing of them.
+        let on_time = began.saturating_duration_since(due) < interval / 2;
+        let silent = silent_nodes(&core, interval).await;
+        let on_time = on_time && began.elapsed() < interval * 3 / 2;
+        if on_time {
+            judge(&core, &mut misses, silent);
+        } else {
+            misses.clear();
+        }
+        due = (began + interval).max(Instant::now());
+    }
+}
+
+/// Asks all nodes at once; those that gave no sign of life.
+async fn silent_nodes(core: &Core, interval: Duration) -> Option<Vec<NodeId>> {
+    let members = core.view.load();
+    let others = members.nodes().iter().filter(|node| core.local.as_ref().is_none_or(|l| *l.id() != node.id));
+    let nodes: Vec<NodeId> = others.map(|node| node.id.clone()).collect();
+    let answers = join_all(nodes.iter().map(|node| probe(core, node, interval))).await;
+    let silent: Vec<NodeId> =
+        nodes.iter().zip(&answers).filter(|(_, alive)| !**alive).map(|(node, _)| node.clone()).collect();
+    // When nobody answers it is rather our own link that is cut.
+    (silent.is_empty() || silent.len() < nodes.len()).then_some(silent)
+}
+
+fn judge(core: &Core, misses: &mut HashMap<NodeId, u32>, silent: Option<Vec<NodeId>>) {
+    let Some(silent) = silent else { return misses.clear() };
+    misses.retain(|node, _| silent.contains(node));
+    for node in silent {
+        let count = misses.entry(node.clone()).or_default();
+        *count += 1;
+        if *count == MISSES {
+            core.metrics.failures(UpstreamFailure::Probe).inc();
+            core.health.suspect(&node, true);
+            core.registry.cut(&node);
+        }
+    }
+}
+
+/// Whether the node is alive: it answers, with whatever, closes, or one of its legs has spoken meanwhile.
+async fn probe(core: &Core, node: &NodeId, limit: Duration) -> bool {
+    let alive = match timeout(limit, ask(core, node)).await {
+        Ok(Some(state)) => {
+            core.health.answered(node, state);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    };
+    alive || core.pulse(node).age() < limit
+}
+
+/// Sends one request; `None` when nobody is there, else the state that a sidecar tells.
+async fn ask(core: &Core, node: &NodeId) -> Option<Option<NodeState>> {
+    let mut io = connect::dial(node.addr()?, core.dial.dial_timeout).await.ok()?;
+    let request = format!("GET {} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n", contract::PROBE);
+    if io.write_all(request.as_bytes()).await.is_err() {
+        return Some(None);
+    }
+    let mut answer = BytesMut::with_capacity(1024);
+    loop {
+        match io.read_buf(&mut answer).await {
+            Ok(0) | Err(_) => return Some(None),
+            Ok(_) => {}
+        }
+        match ResponseHead::parse(&answer) {
+            Ok(Some((head, _))) => return Some(head.state()),
+            Ok(None) => {}
+            Err(_) => return Some(None),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The proxy as others hold it.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, timeout},
+};
+
+use super::{
+    builder::Builder,
+    core::{Connection, Core, Dialed, Routed},
+    drive::Drive,
+    error::Refusal,
+    handshake::{
+        AllowedOrigins, Edge, Handshake, LegHeaders, finish,
+        head::{Arrived, HeadError, Limits, RequestHead, read_request},
+    },
+    moves::{self, Registered, Registry, Ticket},
+    probes,
+    relay::End,
+};
+use crate::{
+    drain::Drain,
+    key::{Key, KeySources},
+    membership::View,
+    rendezvous,
+};
+
+/// Routes WebSocket connections to the nodes that own their keys, and moves them when the members change.
+///
+/// A cheap clone. It does its work in the futures that it returns: [`Proxy::run`] must be driven for connections to
+/// move, and each of [`Proxy::serve`] is one client's connection.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) core: Arc<Core>,
+    pub(super) drain: Option<Drain>,
+    pub(super) keys: KeySources,
+    pub(super) origins: Option<AllowedOrigins>,
+    pub(super) limits: Limits,
+    pub(super) max_connections: usize,
+    pub(super) held: AtomicUsize,
+    pub(super) log_keys: bool,
+}
+
+impl Proxy {
+    /// Makes one that follows `view`.
+    pub fn builder(view: View) -> Builder {
+        Builder::new(view)
+    }
+
+    pub(super) fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Probes nodes and has connections move, until the view's writer is gone.
+    pub async fn run(&self) {
+        let core = &self.inner.core;
+        tokio::select! {
+            () = moves::run(Arc::clone(core)) => {}
+            () = probes::run(Arc::clone(core)) => {}
+        }
+    }
+
+    /// Serves one client's connection, from its first byte to its last.
+    pub async fn serve(&self, mut io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+        match read_request(&mut io, self.inner.limits).await {
+            Ok(Arrived::Http1(head)) => self.serve_request(io, peer, &head).await,
+            Ok(Arrived::Http2(_)) => self.refuse(&mut io, &Refusal::NotUpgrade).await,
+            Err(HeadError::Refused(refusal)) => self.refuse(&mut io, &refusal).await,
+            Err(_) => {}
+        }
+    }
+
+    /// Serves a client whose request's head has been read.
+    pub(crate) async fn serve_request<C>(&self, mut io: C, peer: SocketAddr, head: &RequestHead)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        let began = Instant::now();
+        match self.admit(peer, head).await {
+            Ok(Admitted::Leg(admitted)) => {
+                let answer = admitted.dialed.accepted.render(None);
+                let stall = self.inner.core.settings.stall_timeout;
+                if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
+                    self.inner.core.metrics.handshake().observe(began.elapsed());
+                    self.relay(io, &head.leftover(), *admitted).await;
+                }
+            }
+            Ok(Admitted::Answered(answered, _place)) => {
+                // The client is closed whatever becomes of the answer.
+                let _ = answered.forward(&mut io, self.inner.core.settings.stall_timeout).await;
+                let _ = finish(&mut io, &[]).await;
+            }
+            Err(refusal) => self.refuse(&mut io, &refusal).await,
+        }
+    }
+
+    /// Has all connections close their clients with 1012, spread evenly over `window`. New handshakes are refused by
+    /// the drain, not by this.
+    ///
+    /// # Cancel safety
+    ///
+    /// Those that were told so far leave, the others stay.
+    pub async fn leave(&self, window: Duration) {
+        self.inner.core.registry.leave(window, 100).await;
+    }
+
+    /// The same for `percent` of the connections, of which 100 is the most.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Proxy::leave`].
+    pub async fn shed(&self, window: Duration, percent: u8) {
+        self.inner.core.registry.leave(window, percent).await;
+    }
+
+    /// How many clients are held, those in their handshake included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.held.load(Ordering::Relaxed)
+    }
+
+    /// The members as this proxy sees them.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.inner.core.view
+    }
+
+    async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
+        self.inner.core.metrics.refused(refusal.status().as_u16()).inc();
+        // Nobody is left to be told when this fails.
+        let _ = finish(io, &refusal.render()).await;
+    }
+
+    /// Checks a handshake and opens its leg.
+    async fn admit(&self, peer: SocketAddr, head: &RequestHead) -> Result<Admitted, Refusal> {
+        let inner = &self.inner;
+        let trace = rand::random::<[u8; 24]>();
+        let edge = Edge { client: peer.ip(), secure: false, trace };
+        let mut handshake = Handshake::check(&head.parts, Some(&edge))?;
+        if inner.drain.as_ref().is_some_and(Drain::is_draining) {
+            return Err(Refusal::Draining);
+        }
+        let place = self.take_place()?;
+        if let Some(origins) = &inner.origins {
+            origins.check(&head.parts.headers)?;
+        }
+        let key =
+            inner.keys.find(&head.parts)?.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
+        if inner.core.settings.skip_on_move > 0 {
+            handshake = handshake.without_server_context();
+        }
+        let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
+        match inner.core.route(&handshake, &leg).await? {
+            Routed::Leg(dialed) => {
+                let connection = Connection {
+                    id,
+                    key,
+                    remote: peer,
+                    since: SystemTime::now(),
+                    agreed: dialed.accepted.agreed().clone(),
+                    handshake,
+                    ticket: Ticket::new(dialed.node.clone()),
+                };
+                Ok(Admitted::Leg(Box::new(Opened {
+                    connection: Arc::new(connection),
+                    dialed: *dialed,
+                    place,
+                })))
+            }
+            Routed::Answered(answered) => Ok(Admitted::Answered(answered, place)),
+        }
+    }
+
+    /// Relays an admitted client until it ends.
+    async fn relay(&self, io: impl AsyncRead + AsyncWrite + Unpin, held: &[u8], admitted: Opened) {
+        let core = &self.inner.core;
+        let Opened { connection, dialed, place } = admitted;
+        core.metrics.opened().inc();
+        core.metrics.connections().inc();
+        let registered = Registry::register(core, &connection);
+        let counted = Counted { core, registered: Some(registered) };
+        let end = Drive::new(Arc::clone(core), Arc::clone(&connection), io, held, dialed).await;
+        drop(counted);
+        drop(place);
+        core.metrics.closed(end.code).inc();
+        self.log_end(&connection, end);
+    }
+
+    fn log_end(&self, connection: &Connection, end: End) {
+        let node = connection.ticket.node();
+        let seconds = connection.since.elapsed().unwrap_or_default().as_secs();
+        tracing::info!(
+            connection = %connection.id, key = %self.shown(&connection.key), remote = %connection.remote, %node,
+            code = end.code, by = ?end.by, seconds, "connection ended"
+        );
+    }
+
+    /// A key as it may be logged.
+    fn shown(&self, key: &Key) -> String {
+        if self.inner.log_keys {
+            key.to_string()
+        } else {
+            format!("{:016x}", rendezvous::hash(key.as_str().as_bytes(), 0))
+        }
+    }
+
+    fn take_place(&self) -> Result<Place, Refusal> {
+        let place = Place { inner: Arc::clone(&self.inner) };
+        if self.inner.held.fetch_add(1, Ordering::Relaxed) >= self.inner.max_connections {
+            return Err(Refusal::TooManyConnections);
+        }
+        Ok(place)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("core", &self.core).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// What became of a handshake that was not refused by us.
+enum Admitted {
+    Leg(Box<Opened>),
+    Answered(Box<super::connect::Answered<super::leg::LegStream>>, Place),
+}
+
+/// A connection that is about to be relayed.
+struct Opened {
+    connection: Arc<Connection>,
+    dialed: Dialed,
+    place: Place,
+}
+
+/// One of the places of `max_connections`, until it is dropped.
+struct Place {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.inner.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A relayed connection in the registry and the gauge, also when its task is aborted.
+struct Counted<'a> {
+    core: &'a Core,
+    registered: Option<Registered>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.registered.take();
+        self.core.metrics.connections().dec();
+    }
+}
