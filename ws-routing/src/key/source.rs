@@ -197,3 +197,140 @@ pub struct InvalidKeySource {
     text: Box<str>,
     expected: &'static str,
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(target: &str, headers: &[(&str, &str)]) -> Parts {
+        let headers = headers.iter();
+        let request = headers
+            .fold(Request::builder().uri(target), |request, (name, value)| request.header(*name, *value));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn find(sources: &str, request: &Parts) -> Option<String> {
+        let sources: KeySources = sources.parse().unwrap();
+        sources.find(request).unwrap().map(|key| key.as_str().to_owned())
+    }
+
+    #[test]
+    fn each_source_finds_its_key() {
+        let target = "/rooms/a%2Fb+c/ws?x=1&user=&user=%C3%A9+%zz&user=second";
+        let headers = [
+            ("x-user", ""),
+            ("x-user", "in%20header"),
+            ("cookie", "sid2=wrong; sid=\"a%20b\"; other"),
+            ("sec-websocket-protocol", "chat, key.a.b"),
+            ("sec-websocket-protocol", "key.second"),
+        ];
+        let request = request(target, &headers);
+        for (source, expected) in [
+            ("header:X-User", Some("in%20header")),
+            ("header:absent", None),
+            ("query:user", Some("é+%zz")),
+            ("query:use", None),
+            ("path:/rooms/{key}/ws", Some("a/b+c")),
+            ("path:/rooms/{key}", None),
+            ("path:/room{key}/ws", None),
+            ("path:/rooms/a{key}/ws", Some("/b+c")),
+            ("cookie:sid", Some("a b")),
+            ("cookie:si", None),
+            ("cookie:other", None),
+            ("protocol:key", Some("a.b")),
+            ("protocol:chat", None),
+            ("protocol:ke", None),
+        ] {
+            assert_eq!(find(source, &request).as_deref(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn the_first_hit_wins_and_an_empty_value_is_no_hit() {
+        let both = request("/?ws-user-id=query", &[("ws-user-id", "header")]);
+        let empty = request("/?ws-user-id=query", &[("ws-user-id", "")]);
+        let none = request("/?ws-user-id=&ws-user-id", &[]);
+        let default = KeySources::default().to_string();
+        assert_eq!(default, "header:ws-user-id,query:ws-user-id");
+        assert_eq!(find(&default, &both).as_deref(), Some("header"));
+        assert_eq!(find("query:ws-user-id, header:ws-user-id", &both).as_deref(), Some("query"));
+        assert_eq!(find(&default, &empty).as_deref(), Some("query"));
+        assert_eq!(find(&default, &none), None);
+    }
+
+    #[test]
+    fn a_first_hit_that_is_no_key_is_an_error() {
+        let long = "x".repeat(513);
+        let sources = KeySources::default();
+        for bad in [request("/?ws-user-id=%ff", &[]), request("/?ws-user-id=ok", &[("ws-user-id", &long)])] {
+            assert!(sources.find(&bad).is_err());
+        }
+        let longest = request("/", &[("ws-user-id", &long[1..])]);
+        assert!(sources.find(&longest).unwrap().is_some());
+    }
+
+    #[test]
+    fn sources_are_written_as_they_are_read() {
+        for text in [
+            "header:ws-user-id,query:ws-user-id",
+            "path:/rooms/{key},cookie:sid,protocol:key",
+            "path:/v1/room-{key}.json",
+        ] {
+            assert_eq!(text.parse::<KeySources>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_bad_source_is_named_with_what_was_expected() {
+        for (text, expected) in [
+            ("", "header:NAME"),
+            ("header", "header:NAME"),
+            ("headers:x", "header:NAME"),
+            ("header:", "header:NAME"),
+            ("header:a b", "header:NAME"),
+            ("query:", "query:NAME"),
+            ("query:a=b", "query:NAME"),
+            ("path:/rooms", "path:/rooms/{key}"),
+            ("path:rooms/{key}", "path:/rooms/{key}"),
+            ("path:/{key}/{key}", "path:/rooms/{key}"),
+            ("path:/rooms/{id}", "path:/rooms/{key}"),
+            ("path:/rooms?{key}", "path:/rooms/{key}"),
+            ("cookie:a;b", "cookie:NAME"),
+            ("protocol:", "protocol:PREFIX"),
+            ("jwt:sub", "not supported in this build yet"),
+            ("header:a,,query:b", "header:NAME"),
+        ] {
+            let error = text.parse::<KeySources>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_makes_a_source_panic(path in "(/[!-~é]{0,20}){1,3}", values in prop::collection::vec(any::<Vec<u8>>(), 5)) {
+            let names = ["k", "cookie", "cookie", "sec-websocket-protocol", "sec-websocket-protocol"];
+            let uri = Request::builder().uri(path.as_str());
+            let request = names.iter().zip(values).filter_map(|(name, value)| Some((name, http::HeaderValue::from_bytes(&value).ok()?)))
+                .fold(uri, |request, (name, value)| request.header(*name, value));
+            if let Ok(request) = request.body(()) {
+                let parts = request.into_parts().0;
+                for source in ["header:k", "query:k", "path:/{key}", "cookie:k", "protocol:k"] {
+                    let _ = source.parse::<KeySources>().unwrap().find(&parts);
+                }
+            }
+        }
+
+        #[test]
+        fn every_key_survives_query_path_and_cookie(text in "\\PC{1,60}") {
+            let key = Key::new(&text).unwrap();
+            let encoded = key.encoded().to_string();
+            let request = request(&format!("/rooms/{encoded}?k={encoded}"), &[("cookie", &format!("k={encoded}"))]);
+            for source in ["query:k", "path:/rooms/{key}", "cookie:k"] {
+                prop_assert_eq!(find(source, &request), Some(text.clone()));
+            }
+        }
+    }
+}

@@ -67,7 +67,7 @@ impl RequestHead {
 
 /// Reads from `io` until the head of the first request is complete.
 ///
-/// Holds at most [`Limits::head`] and 4 KiB, more only if one read brought it.
+/// Costs 2 KiB while nothing comes, and less than twice [`Limits::head`] at most.
 ///
 /// # Errors
 ///
@@ -219,8 +219,12 @@ pub fn framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
 }
 
 fn is_authority(host: &HeaderValue) -> bool {
-    let bytes = host.as_bytes();
-    !bytes.contains(&b'@') && uri::Authority::try_from(bytes).is_ok()
+    let Ok(authority) = uri::Authority::try_from(host.as_bytes()) else { return false };
+    // A user's name would stand before the host, so that this is no prefix.
+    let port = authority.as_str().strip_prefix(authority.host());
+    let digits = |n: &str| n.bytes().all(|b| b.is_ascii_digit()) && n.parse::<u16>().is_ok();
+    let is_port = |port: &str| port.is_empty() || port.strip_prefix(':').is_some_and(digits);
+    !authority.host().is_empty() && port.is_some_and(is_port)
 }
 
 /// The one `Content-Length`, if there is any.

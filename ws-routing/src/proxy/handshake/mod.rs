@@ -19,3 +19,6 @@ pub use finish::finish;
 pub use leg::LegHeaders;
 pub use origin::{AllowedOrigins, InvalidOrigin};
 pub use request::{Edge, Handshake};
+
+#[cfg(test)]
+mod tests;

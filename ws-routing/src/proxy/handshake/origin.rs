@@ -123,3 +123,91 @@ fn is_host(text: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no origin: expected https://example.com, http://localhost:3000 or https://*.example.com")]
 pub struct InvalidOrigin(Box<str>);
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn passes(allowed: &str, origins: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for origin in origins {
+            headers.append(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        allowed.parse::<AllowedOrigins>().unwrap().check(&headers).is_ok()
+    }
+
+    #[test]
+    fn exact_origins_and_subdomains_pass_and_nothing_else() {
+        let allowed = "https://example.com, https://*.example.org,http://localhost:3000,https://[::1]:8443";
+        for origin in [
+            "https://example.com",
+            "HTTPS://Example.COM",
+            "https://example.com:443",
+            "https://a.example.org",
+            "https://a.b.example.org",
+            "http://localhost:3000",
+            "https://[::1]:8443",
+        ] {
+            assert!(passes(allowed, &[origin]), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "http://example.com",
+            "https://example.com:8443",
+            "https://example.com.evil.net",
+            "https://evilexample.com",
+            "https://sub.example.com",
+            "https://example.org",
+            "https://evil-example.org",
+            "https://.example.org",
+            "https://*.example.org",
+            "https://a.example.org:444",
+            "http://localhost",
+            "http://localhost:30000",
+            "https://example.com/",
+            "https://example.com https://evil.net",
+            "https://me@example.com",
+        ] {
+            assert!(!passes(allowed, &[origin]), "{origin}");
+        }
+    }
+
+    #[test]
+    fn no_origin_passes_and_two_do_not() {
+        assert!(passes("https://example.com", &[]));
+        assert!(!passes("https://example.com", &["https://example.com", "https://example.com"]));
+    }
+
+    #[test]
+    fn origins_are_written_as_they_are_read() {
+        let text = "https://example.com,https://*.example.org,http://localhost:3000,capacitor://localhost";
+        assert_eq!(text.parse::<AllowedOrigins>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn what_is_no_origin_is_named() {
+        for text in [
+            "",
+            "*",
+            "null",
+            "example.com",
+            "https://",
+            "https://*",
+            "https://*.",
+            "https://a.*.com",
+            "https://a/",
+            "https://a:b",
+            "https://a:70000",
+            "https://a b",
+            "https://a,",
+            "//a",
+            "1http://a",
+        ] {
+            let error = text.parse::<AllowedOrigins>().unwrap_err().to_string();
+            assert!(error.contains("is no origin: expected https://example.com"), "{text}: {error}");
+        }
+    }
+}
