@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod membership {
+    #[cfg(feature = "dns")]
+    mod dns;
     mod file;
     mod remote;
 }
