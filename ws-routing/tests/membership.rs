@@ -6,5 +6,6 @@ mod membership {
     #[cfg(feature = "dns")]
     mod dns;
     mod file;
+    mod properties;
     mod remote;
 }
