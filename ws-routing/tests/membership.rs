@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod membership {
+    #[cfg(feature = "dns")]
+    mod dns;
     mod file;
+    mod properties;
     mod remote;
 }

@@ -14,6 +14,8 @@ use crate::node::{Node, NodeId};
 
 #[cfg(feature = "proxy")]
 mod backoff;
+#[cfg(feature = "dns")]
+mod dns;
 #[cfg(feature = "proxy")]
 mod file;
 mod fixed;
@@ -30,6 +32,8 @@ mod uri;
 #[cfg(feature = "proxy")]
 mod view;
 
+#[cfg(feature = "dns")]
+pub use dns::{Dns, InvalidDns, Nameserver};
 #[cfg(feature = "proxy")]
 pub use file::{File, FileError, InvalidLine};
 pub use fixed::{Fixed, InvalidList};

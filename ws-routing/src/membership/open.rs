@@ -1,5 +1,7 @@
 //! From the text of `--members` to a source.
 
+#[cfg(feature = "dns")]
+use super::{Dns, InvalidDns, Nameserver};
 use super::{File, FileError, MembersUri, Remote, Source};
 
 impl MembersUri {
@@ -15,6 +17,11 @@ impl MembersUri {
         match self {
             Self::Static(nodes) => Ok(Box::new(nodes.clone())),
             Self::File(path) => Ok(Box::new(File::open(path).await?)),
+            #[cfg(feature = "dns")]
+            Self::Dns { name, port } => Ok(Box::new(Dns::addresses(name, *port, Nameserver::System)?)),
+            #[cfg(feature = "dns")]
+            Self::DnsSrv { name } => Ok(Box::new(Dns::services(name, Nameserver::System)?)),
+            #[cfg(not(feature = "dns"))]
             Self::Dns { .. } | Self::DnsSrv { .. } => {
                 Err(OpenError::NotBuilt { support: "DNS", feature: "dns" })
             }
@@ -33,6 +40,10 @@ pub enum OpenError {
     /// The file is unreadable or has a bad line.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The name is none, or the system has no usable resolver configuration.
+    #[cfg(feature = "dns")]
+    #[error(transparent)]
+    Dns(#[from] InvalidDns),
     /// The source is one that this build was made without.
     #[error("this build has no {support} support (feature `{feature}`)")]
     NotBuilt {

@@ -1,6 +1,11 @@
 //! `--members`: which source, as one line of text.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use super::{Fixed, InvalidList};
 
@@ -129,7 +134,9 @@ pub enum InvalidUri {
 
 fn dns(text: &str) -> Option<MembersUri> {
     let (name, port) = text.rsplit_once(':')?;
-    is_name(name).then_some(MembersUri::Dns { name: name.into(), port: dialled_port(port)? })
+    // An address is no name: `static:` takes it.
+    let named = is_name(name) && name.parse::<Ipv4Addr>().is_err();
+    named.then_some(MembersUri::Dns { name: name.into(), port: dialled_port(port)? })
 }
 
 fn kubernetes(text: &str) -> Option<MembersUri> {
@@ -154,7 +161,7 @@ fn remote(text: &str) -> Option<MembersUri> {
     let host = host
         .strip_prefix('[')
         .and_then(|ip| ip.strip_suffix(']'))
-        .map_or_else(|| is_name(host).then_some(()), |ip| ip.parse::<std::net::Ipv6Addr>().ok().map(drop));
+        .map_or_else(|| is_name(host).then_some(()), |ip| ip.parse::<Ipv6Addr>().ok().map(drop));
     (host.is_some() && is_name(namespace) && is_name(service)).then(|| MembersUri::Remote {
         authority: authority.into(),
         namespace: namespace.into(),
@@ -206,6 +213,7 @@ mod tests {
             ("dns:chat", "expected dns:NAME:PORT"),
             ("dns:chat:http", "expected dns:NAME:PORT"),
             ("dns:chat:0", "expected dns:NAME:PORT"),
+            ("dns:10.0.0.1:7400", "expected dns:NAME:PORT"),
             ("dns::7400", "expected dns:NAME:PORT"),
             ("dns://chat:7400", "expected dns:NAME:PORT"),
             ("dns+srv:", "expected dns+srv:NAME"),
