@@ -5,12 +5,16 @@ pub mod node;
 pub mod rendezvous;
 
 #[cfg(feature = "proxy")]
+pub mod app;
+#[cfg(feature = "proxy")]
 pub mod contract;
 #[cfg(feature = "proxy")]
 pub mod frame;
 pub mod membership;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod session;
 
 #[cfg(feature = "proxy")]
 pub mod admin;

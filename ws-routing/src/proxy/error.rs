@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{contract, key::InvalidKey};
+use crate::{contract, key::InvalidKey, node::NodeState};
 
 /// Why a handshake is answered by us and not by the app.
 ///
@@ -146,6 +146,14 @@ impl Refusal {
             }
         }
         response
+    }
+
+    /// The same from a sidecar, which tells its state with every answer of its own.
+    #[must_use]
+    pub fn render_from(&self, state: NodeState) -> Bytes {
+        let mut response = self.response();
+        response.headers_mut().insert(contract::STATE, HeaderValue::from_static(state.as_str()));
+        render(&response)
     }
 
     /// The whole answer, as it goes to a socket, which is closed after it.

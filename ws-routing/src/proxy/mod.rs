@@ -10,15 +10,15 @@ pub mod error;
 pub mod handshake;
 
 mod builder;
-mod core;
+pub(crate) mod core;
 mod drive;
 mod health;
-mod leg;
+pub(crate) mod leg;
 mod moves;
 mod probes;
-mod relay;
+pub(crate) mod relay;
 mod service;
-mod wire;
+pub(crate) mod wire;
 
 pub use builder::Builder;
 pub use core::DialSettings;

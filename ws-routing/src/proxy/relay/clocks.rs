@@ -6,7 +6,7 @@ use super::Settings;
 
 /// Whether a peer still gives signs of life. Slow is not dead: the clock rests while we do not listen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Liveness {
+pub(crate) struct Liveness {
     seen: Duration,
     asked: Option<Duration>,
     interval: Duration,
@@ -15,24 +15,24 @@ pub(super) struct Liveness {
 
 /// What a [`Liveness`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     Fine,
     Ask,
     Dead,
 }
 
 impl Liveness {
-    pub(super) fn new(now: Duration, interval: Duration, timeout: Duration) -> Self {
+    pub(crate) fn new(now: Duration, interval: Duration, timeout: Duration) -> Self {
         Self { seen: now, asked: None, interval, timeout }
     }
 
     /// A byte was read or written, or the clock rests.
-    pub(super) fn seen(&mut self, now: Duration) {
+    pub(crate) fn seen(&mut self, now: Duration) {
         self.seen = now;
         self.asked = None;
     }
 
-    pub(super) fn check(&mut self, now: Duration) -> Check {
+    pub(crate) fn check(&mut self, now: Duration) -> Check {
         match self.asked {
             Some(asked) if now >= asked + self.timeout => Check::Dead,
             None if now >= self.seen + self.interval => {
@@ -43,7 +43,7 @@ impl Liveness {
         }
     }
 
-    pub(super) fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         self.asked.map_or(self.seen + self.interval, |asked| asked + self.timeout)
     }
 }

@@ -211,7 +211,7 @@ impl Edge {
         }
         let mut run = Run::default();
         while self.reads_client() {
-            let unit = match self.client.decoder.next(&bytes[run.end..]) {
+            let unit = match self.client.decoder.next(run.rest(bytes)) {
                 Ok(Some(unit)) => unit,
                 Ok(None) => break,
                 Err(violation) => {
@@ -252,7 +252,7 @@ impl Edge {
         while self.reads_leg() {
             let Some(leg) = &mut self.current else { break };
             leg.life.seen(now);
-            let unit = match leg.decoder.next(&bytes[run.end..]) {
+            let unit = match leg.decoder.next(run.rest(bytes)) {
                 Ok(Some(unit)) => unit,
                 Ok(None) => break,
                 Err(violation) => {
@@ -495,32 +495,42 @@ impl Edge {
 }
 
 /// A whole control frame.
-pub(super) fn control(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+pub(crate) fn control(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut out = Vec::with_capacity(frame::MAX_HEADER + payload.len());
     frame::write(&mut out, opcode, payload, mask);
     out
 }
 
-/// The bytes that pass as they came, from `start` to `end` of what was read.
-#[derive(Default)]
-struct Run {
+/// The bytes that pass as they came: a part of what was read that is written in one go.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
     start: usize,
     end: usize,
 }
 
 impl Run {
     /// Takes `len` bytes more. Before bytes that do not pass, the run must have been flushed.
-    fn take(&mut self, len: usize, pass: bool) {
+    pub(crate) fn take(&mut self, len: usize, pass: bool) {
         self.end += len;
         if !pass {
             self.start = self.end;
         }
     }
 
-    fn flush(&mut self, bytes: &[u8], put: impl FnOnce(&[u8])) {
+    pub(crate) fn flush(&mut self, bytes: &[u8], put: impl FnOnce(&[u8])) {
         if self.start < self.end {
             put(&bytes[self.start..self.end]);
             self.start = self.end;
         }
+    }
+
+    /// What has not been taken.
+    pub(crate) fn rest<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        &bytes[self.end..]
+    }
+
+    /// How many bytes were taken.
+    pub(crate) fn end(&self) -> usize {
+        self.end
     }
 }

@@ -7,7 +7,7 @@
 //! * `clocks`: signs of life, and the app's pace
 
 mod changeover;
-mod clocks;
+pub(crate) mod clocks;
 mod closing;
 mod edge;
 mod pings;
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 pub(crate) use changeover::DialFailure;
 pub(crate) use closing::{By, End};
-pub(crate) use edge::{Action, Blocked, Edge, Leg, Outputs, Slot};
-pub(crate) use pings::{Nonce, Ping, PingKind};
+pub(crate) use edge::{Action, Blocked, Edge, Leg, Outputs, Run, Slot, control};
+pub(crate) use pings::{Nonce, Ping, PingBook, PingKind};
 
 /// The longest app message that reaches the client only when it is whole, and the bound of each direction's buffer,
 /// in bytes.

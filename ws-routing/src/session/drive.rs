@@ -1,0 +1,241 @@
+//! The shell around one session: sockets and time. One task drives it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    relay::{Finished, Outputs, Session},
+    seat::{Orders, Seat},
+};
+use crate::{
+    metrics::{Direction, Metrics},
+    proxy::{error::CloseReason, leg::LegStream, relay::Blocked, wire::Wire},
+};
+
+/// How many rounds one poll may take before other tasks get their turn.
+const ROUNDS: usize = 32;
+
+/// How long what was said last may take to be written.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Relays one leg until it ends. Completes with how it ended.
+pub(crate) struct Drive<'a, L> {
+    machine: Session,
+    sockets: Sockets<L>,
+    metrics: &'a Metrics,
+    seat: &'a Seat,
+    /// What came behind the handshakes has not been offered yet.
+    fresh: bool,
+    epoch: Instant,
+    timer: Pin<Box<Sleep>>,
+    finishing: Option<Finished>,
+}
+
+impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
+    pub(crate) fn new(
+        machine: Session,
+        leg: Wire<L>,
+        app: Wire<LegStream>,
+        metrics: &'a Metrics,
+        seat: &'a Seat,
+    ) -> Self {
+        let epoch = Instant::now();
+        let timer = Box::pin(sleep_until(epoch));
+        Self {
+            machine,
+            sockets: Sockets { leg, app },
+            metrics,
+            seat,
+            fresh: true,
+            epoch,
+            timer,
+            finishing: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Goes one round through everything that may have something to do; whether anything had.
+    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut busy = self.take_orders(cx);
+        busy |= self.flush(cx);
+        busy |= self.offer(cx);
+        busy |= self.pump_app(cx);
+        busy |= self.pump_leg(cx);
+        let (now, blocked) = (self.now(), self.sockets.blocked());
+        self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
+        self.count();
+        self.seat.set_live(self.machine.is_live());
+        if let Some(finished) = self.machine.finished() {
+            self.finishing = Some(finished);
+            self.timer.as_mut().reset(Instant::now() + FAREWELL);
+            return true;
+        }
+        busy
+    }
+
+    fn take_orders(&mut self, cx: &mut Context<'_>) -> bool {
+        let Orders { drain, leave } = self.seat.take(cx.waker());
+        if drain {
+            self.machine.drain();
+        }
+        if leave {
+            let now = self.now();
+            self.machine.close(now, CloseReason::Restart, &mut self.sockets.ports(cx));
+        }
+        drain || leave
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let leg = self.sockets.leg.flush(cx);
+        let app = self.sockets.app.flush(cx);
+        if app {
+            let now = self.now();
+            self.machine.app_took(now);
+        }
+        leg || app
+    }
+
+    /// Offers what came behind the handshakes.
+    fn offer(&mut self, cx: &mut Context<'_>) -> bool {
+        if !std::mem::take(&mut self.fresh) {
+            return false;
+        }
+        let now = self.now();
+        let input = self.sockets.leg.held();
+        let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        self.sockets.leg.give_back(input, taken);
+        let input = self.sockets.app.held();
+        let taken = self.machine.app_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        self.sockets.app.give_back(input, taken);
+        true
+    }
+
+    fn pump_app(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.machine.reads_app() || self.sockets.leg.blocked() {
+            return false;
+        }
+        let Poll::Ready(input) = self.sockets.app.read(cx) else { return false };
+        if input.is_empty() {
+            self.machine.app_ended(&mut self.sockets.ports(cx));
+            return true;
+        }
+        self.metrics.bytes(Direction::ToClient).inc_by(input.fresh() as u64);
+        let now = self.now();
+        let taken = self.machine.app_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        self.sockets.app.give_back(input, taken);
+        true
+    }
+
+    fn pump_leg(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.sockets.leg.broken() && self.machine.finished().is_none() {
+            self.machine.leg_ended();
+            return true;
+        }
+        if !self.machine.reads_leg() || self.sockets.app.blocked() {
+            return false;
+        }
+        let Poll::Ready(input) = self.sockets.leg.read(cx) else { return false };
+        if input.is_empty() {
+            self.machine.leg_ended();
+            return true;
+        }
+        self.metrics.bytes(Direction::ToApp).inc_by(input.fresh() as u64);
+        let now = self.now();
+        let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        self.sockets.leg.give_back(input, taken);
+        true
+    }
+
+    fn count(&mut self) {
+        let messages = self.machine.take_messages();
+        for (direction, count) in
+            [(Direction::ToApp, messages.to_app), (Direction::ToClient, messages.to_client)]
+        {
+            if count > 0 {
+                self.metrics.messages(direction).inc_by(count);
+            }
+        }
+    }
+
+    /// Arms the one timer; whether something is due already.
+    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(due) = self.machine.deadline() else { return false };
+        let due = self.epoch + due;
+        if self.timer.deadline() > due || self.timer.deadline() <= Instant::now() {
+            self.timer.as_mut().reset(due);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn poll_finish(&mut self, finished: Finished, cx: &mut Context<'_>) -> Poll<Finished> {
+        let late = self.timer.as_mut().poll(cx).is_ready();
+        let app = self.sockets.app.poll_end(cx);
+        let leg = self.sockets.leg.poll_end(cx);
+        if !late {
+            ready!(leg);
+            ready!(app);
+        }
+        Poll::Ready(finished)
+    }
+}
+
+impl<L: AsyncRead + AsyncWrite + Unpin> Future for Drive<'_, L> {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        for _ in 0..ROUNDS {
+            if let Some(finished) = self.finishing {
+                return self.poll_finish(finished, cx);
+            }
+            if !self.round(cx) && !self.wait(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The sockets of one session.
+struct Sockets<L> {
+    leg: Wire<L>,
+    app: Wire<LegStream>,
+}
+
+impl<L: AsyncRead + AsyncWrite + Unpin> Sockets<L> {
+    /// The client's side is the leg's, the leg's side the app's.
+    fn blocked(&self) -> Blocked {
+        Blocked { client: self.leg.blocked(), leg: self.app.blocked() }
+    }
+
+    fn ports<'s, 'b>(&'s mut self, cx: &'s mut Context<'b>) -> Ports<'s, 'b, L> {
+        Ports { sockets: self, cx }
+    }
+}
+
+/// The sockets as the machine writes to them.
+struct Ports<'s, 'b, L> {
+    sockets: &'s mut Sockets<L>,
+    cx: &'s mut Context<'b>,
+}
+
+impl<L: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, L> {
+    fn leg(&mut self, bytes: &[u8]) {
+        self.sockets.leg.put(self.cx, bytes);
+    }
+
+    fn app(&mut self, bytes: &[u8]) {
+        self.sockets.app.put(self.cx, bytes);
+    }
+}

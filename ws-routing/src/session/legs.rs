@@ -1,0 +1,137 @@
+//! Serving legs: a handshake that a balancer or a relaying sidecar has routed here is opened at the app.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, timeout},
+};
+
+use super::{
+    drive::Drive,
+    relay::{Session, Shape},
+    seat::Seats,
+};
+use crate::{
+    app::{App, AppError},
+    drain::Drain,
+    membership::View,
+    metrics::Metrics,
+    node::{NodeId, NodeState},
+    proxy::{
+        Settings,
+        connect::{OpenError, Opened, Upgraded},
+        error::{Refusal, SidecarRefusal},
+        handshake::{Handshake, LegHeaders, finish, head::RequestHead},
+        leg::LegStream,
+        relay::Nonce,
+        wire::Wire,
+    },
+};
+
+/// What serving a leg takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Legs {
+    pub(super) node: NodeId,
+    pub(super) app: Arc<dyn App>,
+    pub(super) view: View,
+    pub(super) drain: Drain,
+    pub(super) metrics: Metrics,
+    pub(super) settings: Arc<Settings>,
+    pub(super) seats: Seats,
+}
+
+impl Legs {
+    /// The state that this node tells of itself.
+    pub(crate) fn state(&self) -> NodeState {
+        if self.drain.is_draining() { NodeState::Draining } else { NodeState::Ready }
+    }
+
+    /// Serves one leg, whose handshake's head has been read, until it ends.
+    pub(crate) async fn serve<L>(&self, mut io: L, head: &RequestHead, leg: LegHeaders)
+    where
+        L: AsyncRead + AsyncWrite + Unpin,
+    {
+        let began = Instant::now();
+        let opened = match self.open(head, &leg).await {
+            Ok(opened) => opened,
+            Err(refusal) => return self.refuse(&mut io, &refusal).await,
+        };
+        let stall = self.settings.stall_timeout;
+        match opened {
+            Opened::Upgraded(upgraded) => {
+                let answer = upgraded.answer.render(Some(self.state()));
+                if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
+                    self.metrics.handshake().observe(began.elapsed());
+                    self.relay(io, head, leg, upgraded).await;
+                }
+            }
+            Opened::Answered(answered) => {
+                // The leg is closed whatever becomes of the answer.
+                let _ = answered.forward(&mut io, stall).await;
+                let _ = finish(&mut io, &[]).await;
+            }
+        }
+    }
+
+    pub(crate) async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
+        self.metrics.refused(refusal.status().as_u16()).inc();
+        // Nobody is left to be told when this fails.
+        let _ = finish(io, &refusal.render_from(self.state())).await;
+    }
+
+    async fn open(&self, head: &RequestHead, leg: &LegHeaders) -> Result<Opened<LegStream>, Refusal> {
+        if self.state() == NodeState::Draining && self.another_is_ready() {
+            return Err(SidecarRefusal::Draining.into());
+        }
+        let handshake = Handshake::check(&head.parts, None)?;
+        self.app.open(&handshake, leg).await.map_err(|error| match error {
+            AppError::Open(OpenError::Nonsense(what)) => Refusal::AppNonsense(what.what()),
+            AppError::Open(OpenError::TimedOut) => SidecarRefusal::AppTimedOut.into(),
+            AppError::Open(OpenError::Lost(_)) | AppError::Dial(_) => SidecarRefusal::AppUnreachable.into(),
+        })
+    }
+
+    fn another_is_ready(&self) -> bool {
+        let members = self.view.load();
+        members.nodes().iter().any(|node| node.state == NodeState::Ready && node.id != self.node)
+    }
+
+    async fn relay<L>(&self, io: L, head: &RequestHead, leg: LegHeaders, upgraded: Upgraded<LegStream>)
+    where
+        L: AsyncRead + AsyncWrite + Unpin,
+    {
+        let nonce = leg.nonce.as_deref().and_then(|text| u64::from_str_radix(text, 16).ok()).map(Nonce);
+        let shape = Shape {
+            compressed: upgraded.answer.agreed().deflate.is_some(),
+            moved_in: leg.moved_from.is_some(),
+        };
+        let own = Nonce(rand::random());
+        let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
+        let connection = leg.connection.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()).into());
+        let seated = self.seats.take_seat(leg.key, connection, !shape.moved_in);
+        let _guard = self.drain.guard();
+        self.metrics.opened().inc();
+        self.metrics.connections().inc();
+        let _counted = Counted(&self.metrics);
+        let down = Wire::new(io, &head.leftover());
+        let up = Wire::new(upgraded.io, &upgraded.leftover);
+        let finished = Drive::new(machine, down, up, &self.metrics, seated.seat()).await;
+        self.metrics.closed(finished.code).inc();
+        tracing::debug!(
+            connection = seated.seat().connection(),
+            code = finished.code,
+            moved = finished.moved,
+            "leg ended"
+        );
+    }
+}
+
+/// A held leg in the gauge, also when its task is aborted.
+struct Counted<'a>(&'a Metrics);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.connections().dec();
+    }
+}

@@ -1,0 +1,12 @@
+//! The node that serves a connection: the leg that was routed here on one side, the application on the other.
+//!
+//! Reading order: `sidecar` (what arrives at its port), `legs` (one leg's way through), `relay` (the machine), `drive`
+//! (its shell), `seat` (who is here).
+
+mod drive;
+mod legs;
+mod relay;
+mod seat;
+mod sidecar;
+
+pub use sidecar::{Sidecar, SidecarParts};

@@ -1,0 +1,382 @@
+//! Between a leg and the app, at the node that serves it: bytes and events in, bytes and actions out.
+
+use std::time::Duration;
+
+use crate::{
+    frame::{Control, Decoder, Kind, Opcode, close_payload},
+    proxy::{
+        error::CloseReason,
+        relay::{
+            Blocked, Nonce, Ping, PingBook, PingKind, Run, Settings,
+            clocks::{Check, Liveness},
+            control,
+        },
+    },
+};
+
+/// Where the machine's bytes go. What is put is sent in order; nothing waits here.
+pub(crate) trait Outputs {
+    /// Towards the client.
+    fn leg(&mut self, bytes: &[u8]);
+    /// Towards the app.
+    fn app(&mut self, bytes: &[u8]);
+}
+
+/// One leg and its app.
+#[derive(Debug)]
+pub(crate) struct Session {
+    from_leg: Decoder,
+    from_app: Decoder,
+    /// What a balancer's pings carry; without it every ping is the client's.
+    leg_nonce: Option<Nonce>,
+    /// Pings that went to the client, of the app's.
+    asked_client: PingBook,
+    /// Pings that went to the app, of the client's, the balancer's and our own.
+    asked_app: PingBook,
+    app_life: Liveness,
+    live: bool,
+    /// The balancer has closed this leg because the connection is elsewhere now.
+    moved: bool,
+    draining: bool,
+    closing: Closing,
+    finished: Option<Finished>,
+    messages: Messages,
+}
+
+/// Messages relayed since they were last counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Messages {
+    pub(crate) to_app: u64,
+    pub(crate) to_client: u64,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// The code that was sent first; 1006 when there was none.
+    pub(crate) code: u16,
+    /// The connection is at another node now.
+    pub(crate) moved: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Closing {
+    code: Option<u16>,
+    leg_said: bool,
+    app_said: bool,
+    /// We began it: what either side says in between is dropped.
+    ours: bool,
+    until: Option<Duration>,
+}
+
+/// The longest closing handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// A leg whose handshake is done. `moved_in`: it takes the place of another and is not live yet.
+    pub(crate) fn new(
+        now: Duration,
+        settings: &Settings,
+        leg_nonce: Option<Nonce>,
+        own: Nonce,
+        shape: Shape,
+    ) -> Self {
+        let Shape { compressed, moved_in } = shape;
+        let mut life = Liveness::new(now, settings.ping_interval, settings.app_timeout);
+        life.seen(now);
+        Self {
+            from_leg: Decoder::new(true, compressed, 0),
+            from_app: Decoder::new(false, compressed, 0),
+            leg_nonce,
+            asked_client: PingBook::new(own, false),
+            asked_app: PingBook::new(own, false),
+            app_life: life,
+            live: !moved_in,
+            moved: false,
+            draining: false,
+            closing: Closing::default(),
+            finished: None,
+            messages: Messages::default(),
+        }
+    }
+
+    pub(crate) fn reads_leg(&self) -> bool {
+        self.finished.is_none() && !self.closing.leg_said
+    }
+
+    pub(crate) fn reads_app(&self) -> bool {
+        self.finished.is_none() && !self.closing.app_said
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn finished(&self) -> Option<Finished> {
+        self.finished
+    }
+
+    /// Whether this leg is the connection's.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live && !self.moved && self.finished.is_none()
+    }
+
+    pub(crate) fn take_messages(&mut self) -> Messages {
+        std::mem::take(&mut self.messages)
+    }
+
+    /// The node has begun to drain: its app's farewells mean the node, not the client.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Takes bytes of the leg and returns how many were consumed; the rest is to be offered again.
+    pub(crate) fn leg_bytes(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> usize {
+        let mut run = Run::default();
+        while self.reads_leg() {
+            let unit = match self.from_leg.next(run.rest(bytes)) {
+                Ok(Some(unit)) => unit,
+                Ok(None) => break,
+                Err(violation) => {
+                    run.flush(bytes, |b| out.app(b));
+                    self.close(now, CloseReason::ClientProtocol(violation.reason()), out);
+                    self.closing.leg_said = true;
+                    return bytes.len();
+                }
+            };
+            match unit.kind {
+                Kind::Data { ends_message } => {
+                    self.messages.to_app += u64::from(ends_message);
+                    self.pass(&mut run, unit.len, bytes, !self.closing.ours, |b| out.app(b));
+                }
+                Kind::Control(control) => {
+                    let pass = !self.closing.ours && self.leg_control(now, &control, out, &mut run, bytes);
+                    self.pass(&mut run, unit.len, bytes, pass, |b| out.app(b));
+                }
+            }
+        }
+        run.flush(bytes, |b| out.app(b));
+        self.end_if_said();
+        run.end()
+    }
+
+    /// Takes bytes of the app and returns how many were consumed; the rest is to be offered again.
+    pub(crate) fn app_bytes(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> usize {
+        self.app_life.seen(now);
+        let mut run = Run::default();
+        while self.reads_app() {
+            let unit = match self.from_app.next(run.rest(bytes)) {
+                Ok(Some(unit)) => unit,
+                Ok(None) => break,
+                Err(violation) => {
+                    run.flush(bytes, |b| out.leg(b));
+                    tracing::warn!(%violation, "the app breaks the protocol");
+                    self.close(now, CloseReason::AppNonsense, out);
+                    self.closing.app_said = true;
+                    return bytes.len();
+                }
+            };
+            match unit.kind {
+                Kind::Data { ends_message } => {
+                    self.messages.to_client += u64::from(ends_message);
+                    self.pass(&mut run, unit.len, bytes, !self.closing.ours, |b| out.leg(b));
+                }
+                Kind::Control(control) => {
+                    run.flush(bytes, |b| out.leg(b));
+                    let pass = !self.closing.ours && self.app_control(now, &control, out);
+                    self.pass(&mut run, unit.len, bytes, pass, |b| out.leg(b));
+                }
+            }
+        }
+        run.flush(bytes, |b| out.leg(b));
+        self.end_if_said();
+        run.end()
+    }
+
+    /// The leg ended without a Close: the app is told by the end of its own connection.
+    pub(crate) fn leg_ended(&mut self) {
+        self.finish();
+    }
+
+    /// The app ended without a Close: the leg is cut, so that whoever relays it looks for another node.
+    pub(crate) fn app_ended(&mut self, out: &mut impl Outputs) {
+        if self.closing.leg_said && !self.closing.ours && self.from_app.at_frame() {
+            // The client waits for its Close to be answered, and the app has nothing more to say.
+            out.leg(&control(Opcode::Close, &close_payload(self.closing.code.unwrap_or(1000), ""), None));
+        }
+        self.finish();
+    }
+
+    /// Closes both sides with a reason of ours.
+    pub(crate) fn close(&mut self, now: Duration, reason: CloseReason, out: &mut impl Outputs) {
+        if self.closing.until.is_some() || self.finished.is_some() {
+            return;
+        }
+        self.closing =
+            Closing { code: Some(reason.code()), ours: true, until: Some(now + HANDSHAKE), ..self.closing };
+        if !self.from_app.at_frame() || !self.from_leg.at_frame() {
+            return self.finish();
+        }
+        out.leg(&control(Opcode::Close, &close_payload(reason.code(), &reason.reason()), None));
+        let payload = close_payload(1001, "the client's connection ends");
+        out.app(&control(Opcode::Close, &payload, Some(self.mask())));
+    }
+
+    /// Lets time pass, and asks the app for a sign of life when it is due.
+    pub(crate) fn tick(&mut self, now: Duration, blocked: Blocked, out: &mut impl Outputs) {
+        if self.closing.until.is_some_and(|until| now >= until) {
+            return self.finish();
+        }
+        if self.app_rests(blocked) {
+            return self.app_life.seen(now);
+        }
+        match self.app_life.check(now) {
+            Check::Fine => {}
+            Check::Ask => {
+                let payload = self.asked_app.own(PingKind::Keepalive, 0);
+                out.app(&control(Opcode::Ping, &payload, Some(self.mask())));
+            }
+            Check::Dead => {
+                tracing::warn!("the app answers no ping");
+                self.finish();
+            }
+        }
+    }
+
+    /// When [`Session::tick`] is due at the latest.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        match self.closing.until {
+            _ if self.finished.is_some() => None,
+            None => Some(self.app_life.deadline()),
+            until => until,
+        }
+    }
+
+    /// The app has taken bytes.
+    pub(crate) fn app_took(&mut self, now: Duration) {
+        self.app_life.seen(now);
+    }
+
+    /// Whether the app's silence means nothing now.
+    fn app_rests(&self, blocked: Blocked) -> bool {
+        !self.reads_app()
+            || blocked.client
+            || blocked.leg
+            || !self.from_leg.at_frame()
+            || self.closing.until.is_some()
+    }
+
+    /// Adds a unit to the run if it passes; else flushes what is before it and leaves it out.
+    fn pass(&self, run: &mut Run, len: usize, bytes: &[u8], pass: bool, put: impl FnOnce(&[u8])) {
+        if !pass {
+            run.flush(bytes, put);
+        }
+        run.take(len, pass);
+    }
+
+    /// Whether the leg's control frame passes to the app.
+    fn leg_control(
+        &mut self,
+        now: Duration,
+        control: &Control,
+        out: &mut impl Outputs,
+        run: &mut Run,
+        bytes: &[u8],
+    ) -> bool {
+        match control.opcode {
+            Opcode::Ping => self.leg_ping(control, out),
+            Opcode::Pong => {
+                let answered = self.asked_client.pong(control.payload());
+                if let Some(payload) = answered.relayed {
+                    run.flush(bytes, |b| out.app(b));
+                    out.app(&self::control(Opcode::Pong, &payload, Some(self.mask())));
+                }
+                !answered.swallow
+            }
+            _ => {
+                run.flush(bytes, |b| out.app(b));
+                self.leg_close(now, control, out)
+            }
+        }
+    }
+
+    fn leg_ping(&mut self, control: &Control, out: &mut impl Outputs) -> bool {
+        let ours = self.leg_nonce.and_then(|nonce| Ping::parse(control.payload(), nonce));
+        match ours.map(|ping| ping.kind) {
+            Some(kind) if !kind.goes_far() => {
+                self.live |= kind == PingKind::Live;
+                if self.from_app.at_frame() {
+                    out.leg(&self::control(Opcode::Pong, control.payload(), None));
+                }
+                // In the middle of a frame of the app's no answer fits; the frame itself is a sign of life.
+                false
+            }
+            _ => {
+                self.asked_app.relayed(control.payload());
+                true
+            }
+        }
+    }
+
+    /// Whether the leg's Close passes to the app as it came.
+    fn leg_close(&mut self, now: Duration, control: &Control, out: &mut impl Outputs) -> bool {
+        self.closing.leg_said = true;
+        self.closing.code.get_or_insert(control.code());
+        self.closing.until.get_or_insert(now + HANDSHAKE);
+        let reason = std::str::from_utf8(control.payload().get(2..).unwrap_or_default()).unwrap_or_default();
+        let Some(reason) = self.leg_nonce.and_then(|nonce| nonce.unmark(reason)) else { return true };
+        self.moved = true;
+        out.app(&self::control(Opcode::Close, &close_payload(control.code(), reason), Some(self.mask())));
+        false
+    }
+
+    /// Whether the app's control frame passes to the leg.
+    fn app_control(&mut self, now: Duration, control: &Control, out: &mut impl Outputs) -> bool {
+        match control.opcode {
+            Opcode::Ping => {
+                self.asked_client.relayed(control.payload());
+                true
+            }
+            Opcode::Pong => {
+                let answered = self.asked_app.pong(control.payload());
+                if let Some(payload) = answered.relayed {
+                    out.leg(&self::control(Opcode::Pong, &payload, None));
+                }
+                !answered.swallow
+            }
+            _ => self.app_close(now, control),
+        }
+    }
+
+    fn app_close(&mut self, now: Duration, control: &Control) -> bool {
+        self.closing.app_said = true;
+        if self.draining && !self.closing.leg_said && matches!(control.code(), 1001 | 1012) {
+            // It is the node that goes: without a Close the connection moves.
+            self.finish();
+            return false;
+        }
+        self.closing.code.get_or_insert(control.code());
+        self.closing.until.get_or_insert(now + HANDSHAKE);
+        true
+    }
+
+    fn end_if_said(&mut self) {
+        if self.closing.leg_said && self.closing.app_said {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        self.finished.get_or_insert(Finished { code: self.closing.code.unwrap_or(1006), moved: self.moved });
+    }
+
+    fn mask(&self) -> [u8; 4] {
+        (self.asked_app.nonce().0 as u32).to_be_bytes()
+    }
+}
+
+/// What a session's handshake has settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// permessage-deflate was agreed.
+    pub(crate) compressed: bool,
+    /// It takes the place of another leg.
+    pub(crate) moved_in: bool,
+}
