@@ -65,7 +65,7 @@ pub trait Source: fmt::Debug + Send {
     ///
     /// # Cancel safety
     ///
-    /// None is promised: a future that was dropped may have taken an update with it. [`follow`](follow()) never drops
+    /// None is promised: a future that was dropped may have taken an update with it. `follow` never drops
     /// one.
     fn next(&mut self) -> NextUpdate<'_>;
 }
