@@ -12,6 +12,8 @@ pub mod membership;
 
 #[cfg(feature = "proxy")]
 pub mod admin;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod drain;
 #[cfg(feature = "proxy")]
