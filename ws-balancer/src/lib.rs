@@ -1,1 +1,91 @@
-//! ws-balancer.
+//! The balancer: start-up and shutdown on one page.
+
+mod args;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use ws_routing::{
+    admin::{self, Admin, Readiness, Routes},
+    cli,
+    drain::{self, Drain, Outcome},
+    metrics::Metrics,
+    serve,
+};
+
+pub use args::Args;
+
+/// Runs until a signal, and the drain that it begins.
+///
+/// # Errors
+///
+/// Bad configuration that shows only when it is used, a port that cannot be listened on, a part that panicked, and a
+/// second signal.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let (view, follow) = args.members.open()?;
+    args.log.start();
+    cli::warn_unknown_variables::<Args>();
+    let signals = drain::signals().context("cannot wait for signals")?;
+    let (signal, drain) = drain::channel();
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let readiness = Readiness::new(drain.clone());
+    let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
+    let clients = serve::bind(args.listen).context("--listen")?;
+    let admins = serve::bind(args.admin).context("--admin")?;
+    listening.release();
+    tracing::info!(listen = %args.listen, admin = %args.admin, members = %args.members.members, "started");
+
+    // Answers to the last admin calls are written when all else has ended.
+    let closing = CancellationToken::new();
+    let routes = admin::standard(readiness, metrics.clone(), view.clone()).merge(admin::drain(
+        signal.clone(),
+        drain.clone(),
+        args.drain,
+    ));
+    let mut ports = JoinSet::new();
+    ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
+
+    let mut parts = JoinSet::new();
+    parts.spawn(follow);
+    parts.spawn(admin::release_on_members(view.clone(), known));
+    parts.spawn(accept(clients, drain.clone(), metrics));
+
+    let outcome = tokio::select! {
+        outcome = drain::conduct(&signal, &drain, signals, args.drain) => outcome,
+        fault = serve::fault(&mut parts) => return Err(fault).context("a part of the program broke"),
+    };
+    closing.cancel();
+    let answered = async { while ports.join_next().await.is_some() {} };
+    // Whoever does not take the answer by then has to do without.
+    let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
+    finish(outcome)
+}
+
+/// The one place where clients' connections are handled.
+async fn accept(clients: TcpListener, drain: Drain, metrics: Metrics) {
+    let until = drain.clone();
+    // TODO(lead): the proxy's handler takes the place of this closure.
+    serve::serve(clients, async move { until.ended().await }, metrics, move |stream, _peer| {
+        let guard = drain.guard();
+        async move { drop((stream, guard)) }
+    })
+    .await;
+}
+
+async fn port(listener: TcpListener, routes: Routes, closing: CancellationToken, metrics: Metrics) {
+    let admin = Admin::new(routes, closing.clone());
+    serve::serve(listener, closing.cancelled(), metrics, |stream, peer| admin.connection(stream, peer)).await;
+}
+
+fn finish(outcome: Outcome) -> anyhow::Result<()> {
+    match outcome {
+        Outcome::Empty => tracing::info!("drained"),
+        Outcome::Left(connections) => {
+            tracing::warn!(connections, "the time to drain is over, connections are cut")
+        }
+        Outcome::Interrupted(name) => bail!("{name} again: ended at once"),
+    }
+    Ok(())
+}

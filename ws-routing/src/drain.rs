@@ -30,7 +30,7 @@ use std::{future::pending, io, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{self, SignalKind},
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 /// Makes a drain that has not begun.
@@ -309,6 +309,56 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Leads a program from its first signal to its end: the first begins to drain over `length`, and the end has come when
+/// no connection is left, [`GOODBYE`] after the window, or with a second signal. A drain that was begun otherwise
+/// ends its window too, but not the program.
+///
+/// # Cancel safety
+///
+/// Must not be cancelled and called again: signals would be forgotten.
+pub async fn conduct(signal: &Signal, drain: &Drain, mut signals: Signals, length: Duration) -> Outcome {
+    let window = async {
+        if let Some(window) = drain.began().await {
+            sleep_until(window.deadline()).await;
+            signal.end();
+        }
+        pending().await
+    };
+    let program = async {
+        let name = signals.next().await;
+        tracing::info!(signal = name, connections = drain.count(), window = ?length, "draining");
+        signal.begin(length);
+        let late = async {
+            drain.ended().await;
+            sleep(GOODBYE).await;
+        };
+        tokio::select! {
+            biased;
+            name = signals.next() => Outcome::Interrupted(name),
+            () = drain.empty() => Outcome::Empty,
+            () = late => Outcome::Left(drain.count()),
+        }
+    };
+    tokio::select! {
+        outcome = program => outcome,
+        outcome = window => outcome,
+    }
+}
+
+/// How long closing handshakes may take after the window.
+pub const GOODBYE: Duration = Duration::from_secs(6);
+
+/// How a program's drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No connection is left.
+    Empty,
+    /// So many connections are left, although their time is over.
+    Left(usize),
+    /// A second signal came, of that name.
+    Interrupted(&'static str),
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod session;
 
 #[cfg(feature = "proxy")]
 pub mod admin;
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod drain;
 #[cfg(feature = "proxy")]

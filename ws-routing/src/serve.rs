@@ -1,11 +1,11 @@
 //! Accepting connections: listeners, and one task for each connection under an owner.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::pending, io, net::SocketAddr, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::sleep,
 };
 
@@ -48,7 +48,7 @@ pub struct BindError {
 /// `TCP_NODELAY` is set on each connection. Faults of accepting (no file descriptors left, a client that has gone
 /// again) are counted in `metrics` and survived. A balancer that drains goes on accepting, to answer 503: its `stop`
 /// is the drain's end. The number of connections is not limited here but by `handle`, which can say so to the client.
-pub async fn serve<H, F>(listener: TcpListener, stop: impl Future<Output = ()>, metrics: &Metrics, handle: H)
+pub async fn serve<H, F>(listener: TcpListener, stop: impl Future<Output = ()>, metrics: Metrics, handle: H)
 where
     H: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -92,11 +92,26 @@ async fn recover(error: &io::Error) {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection's task that panicked has lost that connection and nothing else.
-fn report(ended: Result<(), tokio::task::JoinError>) {
+fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Waits until one of a program's parts has panicked. Parts that end otherwise have done their work.
+///
+/// # Cancel safety
+///
+/// May be cancelled and called again.
+pub async fn fault(parts: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match parts.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return error,
+            None => pending().await,
+        }
     }
 }
 
@@ -136,7 +151,7 @@ mod tests {
             let served = Arc::clone(&served);
             async move {
                 let stop = async { drop(stopped.await) };
-                serve(listener, stop, &metrics, |mut stream, _| {
+                serve(listener, stop, metrics, |mut stream, _| {
                     let served = Arc::clone(&served);
                     async move {
                         assert!(stream.nodelay().unwrap());

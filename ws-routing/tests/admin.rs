@@ -42,7 +42,7 @@ fn start(more: impl FnOnce(&View) -> Routes) -> Running {
         let stop = stop.clone();
         async move {
             let handle = |stream, peer| admin.connection(stream, peer);
-            serve::serve(listener, stop.cancelled(), &metrics, handle).await;
+            serve::serve(listener, stop.cancelled(), metrics, handle).await;
         }
     });
     Running { addr, writer, readiness, signal, drain, stop, server }

@@ -3,6 +3,7 @@
 //! Plain HTTP/1.1. Calls that change something are answered to loopback peers only. A program's own routes are added to
 //! those of [`standard`] as values; the whole is served by [`Admin::connection`] under [`crate::serve::serve`].
 
+mod lifecycle;
 mod readiness;
 mod routes;
 
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use lifecycle::{drain, request, wait_empty};
 pub use readiness::{Latch, Readiness};
 pub use routes::{Answer, Body, Call, Problem, Routes, answer, json};
 
@@ -86,6 +88,20 @@ fn rank(call: &Call, members: &Members) -> Result<Answer, Problem> {
         return Err(Problem::new(503, "no-members", "no member is known"));
     };
     Ok(json(&json!({"key": key.as_str(), "owner": owner, "ranked": ranked})))
+}
+
+/// Releases the latch once members are known.
+///
+/// # Cancel safety
+///
+/// A latch that is dropped unreleased keeps the process unready.
+pub async fn release_on_members(mut view: View, latch: Latch) {
+    while view.load().is_empty() {
+        if view.changed().await.is_none() {
+            return;
+        }
+    }
+    latch.release();
 }
 
 /// Serves routes to connections.

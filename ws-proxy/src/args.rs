@@ -1,0 +1,263 @@
+//! What the sidecar can be told.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
+use ws_routing::{
+    NodeId,
+    cli::{
+        BadConfig,
+        args::{
+            ClientArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, ProbeArgs, RedeliveryArgs,
+            listen,
+        },
+        units::duration,
+    },
+};
+
+/// What the sidecar is asked to do.
+#[derive(Clone, Debug)]
+pub enum Args {
+    /// Without a subcommand: serve the pod.
+    Run(Box<RunArgs>),
+    /// `drain`.
+    Drain(DrainArgs),
+}
+
+impl CommandFactory for Args {
+    fn command() -> Command {
+        RunArgs::command()
+            .subcommand(DrainArgs::command().name("drain"))
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+    }
+
+    fn command_for_update() -> Command {
+        Self::command()
+    }
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand() {
+            Some((_, matches)) => DrainArgs::from_arg_matches(matches).map(Self::Drain),
+            None => RunArgs::from_arg_matches(matches).map(|args| Self::Run(Box::new(args))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Stands beside an application, takes the WebSocket clients whose keys this pod owns, and relays the others to their
+/// owners.
+///
+/// Every flag can be given as an environment variable too: WS_ and its name in capitals, as in WS_DIAL_TIMEOUT.
+/// Durations have a unit: 250ms, 2s, 1m. Sizes too: 64KiB, 1MiB.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ws-proxy", version)]
+pub struct RunArgs {
+    /// Where balancers, other sidecars and clients connect.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7400", value_parser = listen)]
+    pub listen: SocketAddr,
+
+    /// Where the pod's own application asks.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7401", value_parser = listen)]
+    pub api: SocketAddr,
+
+    /// Where health, metrics and the state of the ring are shown.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7402", value_parser = listen)]
+    pub admin: SocketAddr,
+
+    /// This node's identity, as it stands among the members. Default: the variable POD_IP and the port of --listen.
+    #[arg(long, value_name = "IP:PORT", value_parser = node)]
+    pub node: Option<SocketAddr>,
+
+    /// The pod's address, for the default of `node`.
+    #[arg(long, value_name = "IP", env = "POD_IP", hide = true, value_parser = pod_ip)]
+    pub pod_ip: Option<IpAddr>,
+
+    /// Where the application is: ws://HOST:PORT[/PREFIX]. The client's path and query reach it, after the prefix.
+    #[arg(long, value_name = "URL")]
+    pub app: AppUrl,
+
+    /// Time after SIGTERM until the connections that have not moved away are closed, 1012. Clients that came without a
+    /// balancer are closed spread over it.
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
+    pub drain: Duration,
+
+    /// Who the members are.
+    #[command(flatten)]
+    pub members: MembersArgs,
+    /// How a client is taken in.
+    #[command(flatten)]
+    pub clients: ClientArgs,
+    /// How nodes are reached.
+    #[command(flatten)]
+    pub nodes: NodeArgs,
+    /// How nodes are probed.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
+    /// How connections move.
+    #[command(flatten)]
+    pub moves: MoveArgs,
+    /// How dead peers are found.
+    #[command(flatten)]
+    pub keepalive: KeepaliveArgs,
+    /// What happens to messages in flight.
+    #[command(flatten)]
+    pub redelivery: RedeliveryArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl RunArgs {
+    /// This node's identity.
+    ///
+    /// # Errors
+    ///
+    /// [`BadConfig`] when nothing tells it.
+    pub fn node(&self) -> Result<NodeId, BadConfig> {
+        let told = self.node.or_else(|| Some(SocketAddr::new(self.pod_ip?, self.listen.port())));
+        told.map(NodeId::from)
+            .ok_or_else(|| BadConfig::missing("--node", "expected IP:PORT, or the variable POD_IP"))
+    }
+}
+
+fn node(text: &str) -> Result<SocketAddr, &'static str> {
+    let addr: Option<SocketAddr> = text.parse().ok();
+    addr.filter(|addr| addr.port() != 0 && !addr.ip().is_unspecified())
+        .ok_or("expected IP:PORT where other nodes reach this one, such as 10.0.0.1:7400")
+}
+
+fn pod_ip(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address")
+}
+
+/// Has the sidecar of this pod drain, and returns when it holds no connection or its --drain time is over. For a
+/// preStop hook.
+#[derive(Clone, Debug, Parser)]
+pub struct DrainArgs {
+    /// The sidecar's own --admin: it is asked over loopback.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7402", value_parser = listen)]
+    pub admin: SocketAddr,
+}
+
+/// How the application is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppUrl {
+    /// `host:port`.
+    authority: Box<str>,
+    /// What is put before the client's path: empty, or with a slash in front and none at the end.
+    prefix: Box<str>,
+}
+
+impl AppUrl {
+    /// `host:port` to dial.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What is put before the client's path; often empty.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+impl FromStr for AppUrl {
+    type Err = InvalidAppUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAppUrl> {
+        let rest = text.strip_prefix("ws://").ok_or(InvalidAppUrl)?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let prefix = path.trim_end_matches('/');
+        let printable =
+            |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
+        if !is_host_and_port(authority) || !printable(prefix) {
+            return Err(InvalidAppUrl);
+        }
+        Ok(Self { authority: authority.into(), prefix: prefix.into() })
+    }
+}
+
+/// An IP address (IPv6 in brackets) or a name, and a port that can be dialled.
+fn is_host_and_port(text: &str) -> bool {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return addr.port() != 0;
+    }
+    let is_name = |name: &str| {
+        (1..=253).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            && name.bytes().any(|b| b.is_ascii_alphabetic())
+    };
+    text.rsplit_once(':')
+        .is_some_and(|(name, port)| is_name(name) && port.parse().is_ok_and(|port: u16| port != 0))
+}
+
+impl fmt::Display for AppUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ws://{}{}", self.authority, self.prefix)
+    }
+}
+
+/// Text that names no application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidAppUrl;
+
+impl fmt::Display for InvalidAppUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected ws://HOST:PORT[/PREFIX], such as ws://127.0.0.1:3001")
+    }
+}
+
+impl std::error::Error for InvalidAppUrl {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_shown_as_it_is_used() {
+        for (text, shown) in [
+            ("ws://127.0.0.1:3001", "ws://127.0.0.1:3001"),
+            ("ws://127.0.0.1:3001/", "ws://127.0.0.1:3001"),
+            ("ws://localhost:3001/chat", "ws://localhost:3001/chat"),
+            ("ws://[::1]:3001/a/b/", "ws://[::1]:3001/a/b"),
+        ] {
+            assert_eq!(text.parse::<AppUrl>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn an_app_needs_a_scheme_a_host_and_a_port() {
+        for text in [
+            "",
+            "127.0.0.1:3001",
+            "http://127.0.0.1:3001",
+            "wss://127.0.0.1:3001",
+            "ws://127.0.0.1",
+            "ws://:3001",
+            "ws://127.0.0.1:0",
+            "ws://127.0.0.1:65536",
+            "ws://::1:3001",
+            "ws://300.0.0.1:3001",
+            "ws://u@host:3001",
+            "ws://host:3001?x=1",
+            "ws://host:3001/a?x=1",
+            "ws://host:3001/a b",
+            "ws://host:3001/#a",
+        ] {
+            assert_eq!(text.parse::<AppUrl>(), Err(InvalidAppUrl), "{text}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Groups of flags, for a program's `Args` to flatten.
+//!
+//! Names, defaults and help of every flag that two programs share are here and nowhere else.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{ArgAction, Args, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+use crate::membership::{self, Members, View};
+
+use super::{
+    BadConfig,
+    logging::{self, LogFormat},
+    units::{Quiet, duration, positive, size},
+};
+
+pub use super::pending::{AllowedOrigins, KeySources, MembersUri};
+
+/// Who the members are.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Members")]
+pub struct MembersArgs {
+    /// Where the members of the ring are read from.
+    ///
+    /// static:10.0.0.1:7400,10.0.0.2:7400 is a fixed list; file:/etc/ws/members a file with one node a line, followed
+    /// while it changes: ip:port [weight=200] [zone=a] [state=draining], # begins a comment.
+    #[arg(long, value_name = "URI")]
+    pub members: MembersUri,
+
+    /// How long a change of the members may wait for others, so that a rollout is few changes; a node that leaves is
+    /// not waited for.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration)]
+    pub debounce: Duration,
+
+    /// Secret number that keeps others from aiming keys at one node. The same for all programs of a ring.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_env_values = true)]
+    pub ring_seed: u64,
+}
+
+impl MembersArgs {
+    /// Opens the source. The future follows it, as long as it is polled.
+    ///
+    /// # Errors
+    ///
+    /// [`BadConfig`] when it cannot be read.
+    pub fn open(&self) -> Result<(View, impl Future<Output = ()> + Send + 'static), BadConfig> {
+        let uri = &self.members;
+        let nodes = uri.read().map_err(|expected| BadConfig::new("--members", &uri.to_string(), expected))?;
+        let (writer, view) = membership::channel(self.ring_seed);
+        writer.publish(Members::new(nodes, self.ring_seed));
+        let follow = async move {
+            std::future::pending::<()>().await;
+            drop(writer);
+        };
+        Ok((view, follow))
+    }
+}
+
+/// How a client is taken in, and what it may do.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Clients")]
+pub struct ClientArgs {
+    /// Where in a handshake the routing key is found. The first hit wins; without one the answer is 400.
+    ///
+    /// Comma-separated: header:NAME, query:NAME, path:/rooms/{key}, cookie:NAME, protocol:PREFIX (a subprotocol
+    /// PREFIX.value).
+    #[arg(long, value_name = "LIST", default_value = "header:ws-user-id,query:ws-user-id")]
+    pub key: KeySources,
+
+    /// How long a client may take to send its handshake: then 408.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
+    pub client_handshake_timeout: Duration,
+
+    /// Connections held at most: further handshakes are answered 503.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = at_least_one)]
+    pub max_connections: usize,
+
+    /// Origins that browsers may connect from, comma-separated: https://example.com, or https://*.example.com for its
+    /// subdomains. Others: 403. Handshakes without an Origin header pass. All origins pass when this is not given.
+    #[arg(long, value_name = "LIST")]
+    pub allowed_origins: Option<AllowedOrigins>,
+
+    /// How long a client may take nothing of what is written to it: then it is closed, 1008.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive)]
+    pub stall_timeout: Duration,
+}
+
+/// How nodes are reached.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub struct NodeArgs {
+    /// How long a node may take to accept a TCP connection: then the next one is tried.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = positive)]
+    pub dial_timeout: Duration,
+
+    /// How long a node may take to answer a handshake: then the next one is tried.
+    #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = positive)]
+    pub handshake_timeout: Duration,
+
+    /// How long a node is avoided after a failed dial; doubled on repeats, up to a minute.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive)]
+    pub suspect_for: Duration,
+}
+
+/// How connections to nodes are shared.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub struct LegArgs {
+    /// Connections to nodes: tcp, one for each client.
+    #[arg(long, value_name = "KIND", default_value = "tcp", value_parser = legs)]
+    pub legs: Legs,
+}
+
+/// The kinds of legs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Legs {
+    /// A TCP connection for each client.
+    #[default]
+    Tcp,
+}
+
+fn legs(text: &str) -> Result<Legs, &'static str> {
+    match text {
+        "tcp" => Ok(Legs::Tcp),
+        "shared" => Err("not available in this version: expected tcp"),
+        _ => Err("expected tcp"),
+    }
+}
+
+/// How nodes are probed.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub struct ProbeArgs {
+    /// Time between probes of a node. After three misses it is given up and its connections move.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive)]
+    pub probe_interval: Duration,
+}
+
+/// How connections move to another node.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Moves")]
+pub struct MoveArgs {
+    /// Moves begun in a second, at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = 5000, value_parser = at_least_one)]
+    pub move_rate: usize,
+
+    /// Dials and handshakes of moves under way at once, at most.
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = at_least_one)]
+    pub move_concurrency: usize,
+
+    /// How long a moving connection's app may take to show that it has read all: then the move is put off.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive)]
+    pub move_linger: Duration,
+
+    /// How long a moving connection's app must have said nothing before it is left: auto, or a duration.
+    ///
+    /// auto is twice the longest time from a client's message to the app's next among the connection's last 16, at
+    /// least 100ms, at most 2s.
+    #[arg(long, value_name = "DURATION", default_value = "auto")]
+    pub move_quiet: Quiet,
+
+    /// How long a client is held while no node takes it: then it is closed, 1013.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub orphan_grace: Duration,
+
+    /// App messages dropped at the start of a moved connection, for apps that greet every connection.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub skip_on_move: u32,
+}
+
+/// How dead peers are found.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Keepalive")]
+pub struct KeepaliveArgs {
+    /// Silence after which a peer is pinged.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = positive)]
+    pub ping_interval: Duration,
+
+    /// How long a pinged peer may stay silent: then its connection is lost.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
+    pub ping_timeout: Duration,
+
+    /// How long an app may answer no ping before it is given up; its event loop may be busy.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive)]
+    pub app_timeout: Duration,
+}
+
+/// What happens to messages in flight when a node dies.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Redelivery")]
+pub struct RedeliveryArgs {
+    /// Whether client messages are kept until the app has confirmed them, and delivered again after a crash: at least
+    /// once instead of at most once.
+    #[arg(long, value_name = "SWITCH", default_value = "off")]
+    pub redelivery: Switch,
+
+    /// How long a confirmed message is kept: covers what was read but not yet handled.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub redelivery_hold: Duration,
+
+    /// Bytes kept for one connection, at most.
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
+    pub redelivery_buffer: usize,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It happens.
+    On,
+    /// It does not.
+    #[default]
+    Off,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogArgs {
+    /// How log lines look. They go to stderr.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged: off, error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
+    pub log_level: LevelFilter,
+
+    /// Log keys as they are; else their hash.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_parser = boolean)]
+    pub log_keys: bool,
+}
+
+impl LogArgs {
+    /// Begins to log.
+    pub fn start(&self) {
+        logging::start(self.log_format, self.log_level);
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter, &'static str> {
+    match text {
+        "off" => Ok(LevelFilter::OFF),
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err("expected off, error, warn, info, debug or trace"),
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, &'static str> {
+    text.parse().map_err(|_| "expected true or false")
+}
+
+/// A count of which there has to be one.
+fn at_least_one(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|n| *n > 0).ok_or("expected a whole number from 1")
+}
+
+/// An address to listen on.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected IP:PORT, such as 0.0.0.0:8080 or [::]:8080")
+}
