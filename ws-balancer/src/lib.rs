@@ -11,7 +11,9 @@ use ws_routing::{
     admin::{self, Admin, Readiness, Routes},
     cli,
     drain::{self, Drain, Outcome},
+    membership::View,
     metrics::Metrics,
+    proxy::Proxy,
     serve,
 };
 
@@ -24,7 +26,7 @@ pub use args::Args;
 /// Bad configuration that shows only when it is used, a port that cannot be listened on, a part that panicked, and a
 /// second signal.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let (view, follow) = args.members.open()?;
+    let (view, follow) = args.members.open().await?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
@@ -50,7 +52,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
-    parts.spawn(accept(clients, drain.clone(), metrics));
+    let proxy = proxy(&args, view.clone(), drain.clone(), metrics.clone());
+    parts.spawn(accept(clients, proxy.clone(), drain.clone(), metrics));
+    parts.spawn(async move { proxy.run().await });
 
     let outcome = tokio::select! {
         outcome = drain::conduct(&signal, &drain, signals, args.drain) => outcome,
@@ -63,13 +67,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     finish(outcome)
 }
 
-/// The one place where clients' connections are handled.
-async fn accept(clients: TcpListener, drain: Drain, metrics: Metrics) {
-    let until = drain.clone();
-    // TODO(lead): the proxy's handler takes the place of this closure.
-    serve::serve(clients, async move { until.ended().await }, metrics, move |stream, _peer| {
-        let guard = drain.guard();
-        async move { drop((stream, guard)) }
+/// The stack: what serves clients, from the arguments.
+fn proxy(args: &Args, view: View, drain: Drain, metrics: Metrics) -> Proxy {
+    let builder = Proxy::builder(view)
+        .metrics(metrics)
+        .drain(drain)
+        .dial(args.nodes.dial_settings(&args.probes, &args.moves))
+        .relay(args.moves.relay_settings(&args.keepalive, &args.clients))
+        .log_keys(args.log.log_keys);
+    args.clients.apply(builder).build()
+}
+
+async fn accept(clients: TcpListener, proxy: Proxy, drain: Drain, metrics: Metrics) {
+    // A balancer that drains still accepts, to say so.
+    let until = async move { drain.ended().await };
+    serve::serve(clients, until, metrics, move |stream, peer| {
+        let proxy = proxy.clone();
+        async move { proxy.serve(stream, peer).await }
     })
     .await;
 }

@@ -1,15 +1,14 @@
 //! What the sidecar can be told.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
-    str::FromStr,
     time::Duration,
 };
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use ws_routing::{
     NodeId,
+    app::WebSocketApp,
     cli::{
         BadConfig,
         args::{
@@ -86,7 +85,7 @@ pub struct RunArgs {
 
     /// Where the application is: ws://HOST:PORT[/PREFIX]. The client's path and query reach it, after the prefix.
     #[arg(long, value_name = "URL")]
-    pub app: AppUrl,
+    pub app: WebSocketApp,
 
     /// Time after SIGTERM until the connections that have not moved away are closed, 1012. Clients that came without a
     /// balancer are closed spread over it.
@@ -149,115 +148,4 @@ pub struct DrainArgs {
     /// The sidecar's own --admin: it is asked over loopback.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7402", value_parser = listen)]
     pub admin: SocketAddr,
-}
-
-/// How the application is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppUrl {
-    /// `host:port`.
-    authority: Box<str>,
-    /// What is put before the client's path: empty, or with a slash in front and none at the end.
-    prefix: Box<str>,
-}
-
-impl AppUrl {
-    /// `host:port` to dial.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    /// What is put before the client's path; often empty.
-    #[must_use]
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-}
-
-impl FromStr for AppUrl {
-    type Err = InvalidAppUrl;
-
-    fn from_str(text: &str) -> Result<Self, InvalidAppUrl> {
-        let rest = text.strip_prefix("ws://").ok_or(InvalidAppUrl)?;
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let prefix = path.trim_end_matches('/');
-        let printable =
-            |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
-        if !is_host_and_port(authority) || !printable(prefix) {
-            return Err(InvalidAppUrl);
-        }
-        Ok(Self { authority: authority.into(), prefix: prefix.into() })
-    }
-}
-
-/// An IP address (IPv6 in brackets) or a name, and a port that can be dialled.
-fn is_host_and_port(text: &str) -> bool {
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return addr.port() != 0;
-    }
-    let is_name = |name: &str| {
-        (1..=253).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-            && name.bytes().any(|b| b.is_ascii_alphabetic())
-    };
-    text.rsplit_once(':')
-        .is_some_and(|(name, port)| is_name(name) && port.parse().is_ok_and(|port: u16| port != 0))
-}
-
-impl fmt::Display for AppUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ws://{}{}", self.authority, self.prefix)
-    }
-}
-
-/// Text that names no application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidAppUrl;
-
-impl fmt::Display for InvalidAppUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected ws://HOST:PORT[/PREFIX], such as ws://127.0.0.1:3001")
-    }
-}
-
-impl std::error::Error for InvalidAppUrl {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_app_is_shown_as_it_is_used() {
-        for (text, shown) in [
-            ("ws://127.0.0.1:3001", "ws://127.0.0.1:3001"),
-            ("ws://127.0.0.1:3001/", "ws://127.0.0.1:3001"),
-            ("ws://localhost:3001/chat", "ws://localhost:3001/chat"),
-            ("ws://[::1]:3001/a/b/", "ws://[::1]:3001/a/b"),
-        ] {
-            assert_eq!(text.parse::<AppUrl>().unwrap().to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn an_app_needs_a_scheme_a_host_and_a_port() {
-        for text in [
-            "",
-            "127.0.0.1:3001",
-            "http://127.0.0.1:3001",
-            "wss://127.0.0.1:3001",
-            "ws://127.0.0.1",
-            "ws://:3001",
-            "ws://127.0.0.1:0",
-            "ws://127.0.0.1:65536",
-            "ws://::1:3001",
-            "ws://300.0.0.1:3001",
-            "ws://u@host:3001",
-            "ws://host:3001?x=1",
-            "ws://host:3001/a?x=1",
-            "ws://host:3001/a b",
-            "ws://host:3001/#a",
-        ] {
-            assert_eq!(text.parse::<AppUrl>(), Err(InvalidAppUrl), "{text}");
-        }
-    }
 }

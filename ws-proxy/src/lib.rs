@@ -3,20 +3,23 @@
 mod args;
 mod drain_command;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use ws_routing::{
+    NodeId,
     admin::{self, Admin, Readiness, Routes},
     cli,
     drain::{self, Drain, Outcome},
+    membership::View,
     metrics::Metrics,
     serve,
+    session::{Sidecar, SidecarParts},
 };
 
-pub use args::{AppUrl, Args, DrainArgs, InvalidAppUrl, RunArgs};
+pub use args::{Args, DrainArgs, RunArgs};
 
 /// Does what the arguments say: serves the pod, or drains the sidecar that does.
 ///
@@ -33,7 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Runs until a signal, and the drain that it begins.
 async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
-    let (view, follow) = args.members.open()?;
+    let (view, follow) = args.members.open().await?;
     let node = args.node()?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
@@ -60,7 +63,9 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
-    parts.spawn(accept(clients, drain.clone(), metrics));
+    let sidecar = sidecar(&args, node, view.clone(), drain.clone(), metrics.clone());
+    parts.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics));
+    parts.spawn(async move { sidecar.run().await });
 
     let outcome = tokio::select! {
         outcome = drain::conduct(&signal, &drain, signals, args.drain) => outcome,
@@ -73,13 +78,30 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     finish(outcome)
 }
 
-/// The one place where clients' connections are handled.
-async fn accept(clients: TcpListener, drain: Drain, metrics: Metrics) {
-    let until = drain.clone();
-    // TODO(lead): the proxy's handler takes the place of this closure.
-    serve::serve(clients, async move { until.ended().await }, metrics, move |stream, _peer| {
-        let guard = drain.guard();
-        async move { drop((stream, guard)) }
+/// The stack: what serves balancers, peers and clients, from the arguments.
+fn sidecar(args: &RunArgs, node: NodeId, view: View, drain: Drain, metrics: Metrics) -> Sidecar {
+    let parts = SidecarParts {
+        node,
+        app: Arc::new(args.app.clone()),
+        view,
+        drain,
+        metrics,
+        settings: args.moves.relay_settings(&args.keepalive, &args.clients),
+        limits: args.clients.limits(),
+    };
+    Sidecar::new(parts, |builder| {
+        let builder =
+            builder.dial(args.nodes.dial_settings(&args.probes, &args.moves)).log_keys(args.log.log_keys);
+        args.clients.apply(builder)
+    })
+}
+
+async fn accept(clients: TcpListener, sidecar: Sidecar, drain: Drain, metrics: Metrics) {
+    // A sidecar that drains still answers probes, and legs that nobody else could take.
+    let until = async move { drain.ended().await };
+    serve::serve(clients, until, metrics, move |stream, peer| {
+        let sidecar = sidecar.clone();
+        async move { sidecar.serve(stream, peer).await }
     })
     .await;
 }

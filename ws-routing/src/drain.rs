@@ -1,9 +1,9 @@
 //! The end of a process, as a value that is passed down.
 //!
 //! [`channel`] makes the half that begins a drain and the half that everybody holds who must know of it. A drain goes
-//! through [`Phase`]s: while *draining* each connection leaves at a point of the window that is its own, when it has
-//! *ended* whoever is left leaves at once. A held connection keeps a [`Guard`], so that the process knows when it is
-//! empty. Only the program's `run` knows the signals and the deadline.
+//! through [`Phase`]s: while *draining* connections leave, spread over the window, when it has *ended* whoever is left
+//! leaves at once. A held connection keeps a [`Guard`], so that the process knows when it is empty. Only the program's
+//! `run` knows the signals and the deadline.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -12,9 +12,9 @@
 //!
 //! let (signal, drain) = drain::channel();
 //! let connection = tokio::spawn({
-//!     let (mut turn, guard) = (drain.turn(random()), drain.guard());
+//!     let (mut departures, guard) = (drain.departures(), drain.guard());
 //!     async move {
-//!         turn.comes().await; // now close the client, 1012
+//!         departures.next().await; // now close the clients, 1012, spread over its time
 //!         drop(guard);
 //!     }
 //! });
@@ -22,7 +22,6 @@
 //! drain.empty().await;
 //! # connection.await.unwrap();
 //! # });
-//! # fn random() -> u64 { 7 }
 //! ```
 
 use std::{future::pending, io, sync::Arc, time::Duration};
@@ -67,23 +66,6 @@ impl Window {
     pub fn deadline(&self) -> Instant {
         self.began + self.length
     }
-
-    /// The point that belongs to a random number: spread evenly from the window's beginning to its end.
-    #[must_use]
-    pub fn point(&self, random: u64) -> Instant {
-        self.began + fraction(self.length, random)
-    }
-}
-
-/// `length`, times `random` as a fraction of all 64-bit numbers. Longer than 584 years is 584 years.
-fn fraction(length: Duration, random: u64) -> Duration {
-    let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos(share(random, nanos))
-}
-
-/// `of`, times `random` as a fraction of all 64-bit numbers: less than `of` unless that is 0.
-const fn share(random: u64, of: u64) -> u64 {
-    ((random as u128 * of as u128) >> 64) as u64
 }
 
 /// The half that begins and ends a drain. Clones act on the same one.
@@ -115,7 +97,7 @@ impl Signal {
     pub fn shed(&self, percent: u8, length: Duration) {
         self.state.send_modify(|state| {
             let number = state.shed.map_or(1, |shed| shed.number + 1);
-            state.shed = Some(Shed { number, percent, window: Window { began: Instant::now(), length } });
+            state.shed = Some(Shed { number, percent: percent.min(100), over: length });
         });
     }
 }
@@ -131,16 +113,7 @@ struct State {
 struct Shed {
     number: u64,
     percent: u8,
-    window: Window,
-}
-
-impl Shed {
-    /// When the connection of that random number leaves, if it does. Each shed deals anew.
-    fn point(&self, random: u64) -> Option<Instant> {
-        let dealt = (random ^ self.number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31) ^ random;
-        let picked = share(dealt, 100) < u64::from(self.percent);
-        picked.then(|| self.window.point(dealt.wrapping_mul(0xd134_2543_de82_ef95)))
-    }
+    over: Duration,
 }
 
 /// The half that is passed down: a cheap clone.
@@ -207,13 +180,12 @@ impl Drain {
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    /// When the connection of that random number has to leave. Taken when the connection begins: sheds from before
-    /// are none of its business.
+    /// Tells whoever holds the connections when they have to leave, from here on.
     #[must_use]
-    pub fn turn(&self, random: u64) -> Turn {
+    pub fn departures(&self) -> Departures {
         let state = self.state.clone();
         let sheds = state.borrow().shed.map_or(0, |shed| shed.number);
-        Turn { state, random, sheds }
+        Departures { state, sheds, told: None }
     }
 
     /// The first state that fits. Nobody can begin a drain whose signal is gone: then it waits forever.
@@ -227,40 +199,46 @@ impl Drain {
     }
 }
 
-/// When one connection has to leave.
+/// When connections have to leave: for who holds them.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Departures {
     state: watch::Receiver<State>,
-    random: u64,
-    /// The last shed from before this connection.
+    /// The last shed that was told, or from before.
     sheds: u64,
+    /// The phase that was told.
+    told: Option<Phase>,
 }
 
-impl Turn {
-    /// Waits until the connection has to leave: at its point of the drain's window or of a shed that picks it, and at
-    /// once when the drain has ended.
+/// A share of the connections has to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// How many of a hundred of those present.
+    pub percent: u8,
+    /// The time over which they are spread evenly; zero: at once.
+    pub over: Duration,
+}
+
+impl Departures {
+    /// Waits for the next departure. It takes the place of one that is still going on.
     ///
     /// # Cancel safety
     ///
-    /// May be cancelled and called again.
-    pub async fn comes(&mut self) {
+    /// None is missed when it is cancelled and called again.
+    pub async fn next(&mut self) -> Departure {
         loop {
             let State { phase, shed } = *self.state.borrow_and_update();
-            let shed = shed.filter(|shed| shed.number > self.sheds).and_then(|shed| shed.point(self.random));
-            let at = match phase {
-                Phase::Ended => return,
-                Phase::Draining(window) => Some(window.point(self.random)),
-                Phase::Running => shed,
-            };
-            let due = async {
-                sleep_until(at?).await;
-                Some(())
-            };
-            tokio::select! {
-                Some(()) = due => return,
-                Ok(()) = self.state.changed() => {}
-                // It has no turn, and nobody is left who could give it one.
-                else => pending().await,
+            if phase != Phase::Running && self.told != Some(phase) {
+                self.told = Some(phase);
+                let over = if let Phase::Draining(window) = phase { window.length } else { Duration::ZERO };
+                return Departure { percent: 100, over };
+            }
+            if let Some(shed) = shed.filter(|shed| phase == Phase::Running && shed.number > self.sheds) {
+                self.sheds = shed.number;
+                return Departure { percent: shed.percent, over: shed.over };
+            }
+            if self.state.changed().await.is_err() {
+                // Nobody is left who could begin one.
+                return pending().await;
             }
         }
     }
@@ -367,70 +345,32 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(30);
 
-    #[test]
-    fn points_are_spread_over_the_window() {
-        assert_eq!(fraction(WINDOW, 0), Duration::ZERO);
-        assert_eq!(fraction(WINDOW, 1 << 63), WINDOW / 2);
-        let last = fraction(WINDOW, u64::MAX);
-        assert!(last < WINDOW && WINDOW - last < Duration::from_micros(1), "{last:?}");
-        assert_eq!(fraction(Duration::MAX, u64::MAX).as_nanos(), u128::from(u64::MAX) - 1);
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn each_connection_leaves_at_its_point() {
+    async fn a_drain_is_told_once_and_its_end_overtakes_it() {
         let (signal, drain) = channel();
-        let start = Instant::now();
-        let mut turn = drain.turn(1 << 62);
-        let leaves = tokio::spawn(async move {
-            turn.comes().await;
-            start.elapsed()
-        });
+        let mut departures = drain.departures();
+        assert!(tokio::time::timeout(WINDOW, departures.next()).await.is_err());
         assert!(signal.begin(WINDOW));
         assert!(!signal.begin(Duration::ZERO), "the first window stays");
-        assert_eq!(leaves.await.unwrap().as_millis() / 10, 750);
-        assert_eq!(drain.began().await, Some(Window { began: start, length: WINDOW }));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_overtakes_every_point() {
-        let (signal, drain) = channel();
-        signal.begin(WINDOW);
-        let mut turn = drain.turn(u64::MAX);
-        assert!(tokio::time::timeout(WINDOW / 2, turn.comes()).await.is_err());
+        assert_eq!(departures.next().await, Departure { percent: 100, over: WINDOW });
+        assert!(tokio::time::timeout(WINDOW, departures.next()).await.is_err());
         signal.end();
-        tokio::time::timeout(Duration::ZERO, turn.comes()).await.unwrap();
+        assert_eq!(departures.next().await, Departure { percent: 100, over: Duration::ZERO });
         drain.ended().await;
         assert_eq!(drain.phase(), Phase::Ended);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_leaves_before_a_drain_nor_when_nobody_can_begin_one() {
+    async fn a_shed_concerns_those_from_before_it() {
         let (signal, drain) = channel();
-        let mut turn = drain.turn(0);
-        assert!(tokio::time::timeout(WINDOW, turn.comes()).await.is_err());
-        drop(signal);
-        assert!(tokio::time::timeout(WINDOW, turn.comes()).await.is_err());
-        assert!(tokio::time::timeout(WINDOW, drain.began()).await.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_shed_takes_its_share_of_those_present() {
-        let (signal, drain) = channel();
-        let spread = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut present: Vec<Turn> = (1..=1000).map(|n| drain.turn(spread(n))).collect();
         signal.shed(30, WINDOW);
-        let mut later = drain.turn(0);
-        tokio::time::sleep(WINDOW).await;
-        let mut left = 0;
-        for turn in &mut present {
-            left += usize::from(tokio::time::timeout(Duration::ZERO, turn.comes()).await.is_ok());
-        }
-        assert!((250..350).contains(&left), "{left} of 1000 left, not 30 %");
-        signal.shed(0, WINDOW);
-        assert!(tokio::time::timeout(2 * WINDOW, later.comes()).await.is_err());
-        signal.shed(100, WINDOW);
-        later.comes().await;
+        let mut later = drain.departures();
+        assert!(tokio::time::timeout(WINDOW, later.next()).await.is_err());
+        signal.shed(200, WINDOW);
+        assert_eq!(later.next().await, Departure { percent: 100, over: WINDOW });
         assert_eq!(drain.phase(), Phase::Running);
+        drop(signal);
+        assert!(tokio::time::timeout(WINDOW, later.next()).await.is_err());
     }
 
     #[tokio::test]

@@ -55,18 +55,13 @@ impl FromStr for WebSocketApp {
     type Err = InvalidApp;
 
     fn from_str(text: &str) -> Result<Self, InvalidApp> {
-        let invalid = || InvalidApp(text.into());
-        let rest = text.strip_prefix("ws://").ok_or_else(invalid)?;
-        let (authority, prefix) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let (host, port) = authority.rsplit_once(':').ok_or_else(invalid)?;
-        let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
-        let is_path = |b: u8| b.is_ascii_graphic() && !b"?#".contains(&b);
-        let valid = !host.is_empty()
-            && host.bytes().all(is_host)
-            && port.parse::<u16>().is_ok_and(|port| port > 0)
-            && prefix.bytes().all(is_path);
-        if !valid {
-            return Err(invalid());
+        let rest = text.strip_prefix("ws://").ok_or(InvalidApp(()))?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let prefix = path.trim_end_matches('/');
+        let printable =
+            |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&b));
+        if !is_host_and_port(authority) || !printable(prefix) {
+            return Err(InvalidApp(()));
         }
         Ok(Self {
             authority: authority.into(),
@@ -77,6 +72,20 @@ impl FromStr for WebSocketApp {
     }
 }
 
+/// An IP address (IPv6 in brackets) or a name, and a port that can be dialled.
+fn is_host_and_port(text: &str) -> bool {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return addr.port() != 0;
+    }
+    let is_name = |name: &str| {
+        (1..=253).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            && name.bytes().any(|b| b.is_ascii_alphabetic())
+    };
+    text.rsplit_once(':')
+        .is_some_and(|(name, port)| is_name(name) && port.parse().is_ok_and(|port: u16| port != 0))
+}
+
 impl fmt::Display for WebSocketApp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ws://{}{}", self.authority, self.prefix)
@@ -84,23 +93,46 @@ impl fmt::Display for WebSocketApp {
 }
 
 /// Text that names no application.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no application: expected ws://HOST:PORT[/PREFIX]")]
-pub struct InvalidApp(String);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected ws://HOST:PORT[/PREFIX], such as ws://127.0.0.1:3001")]
+pub struct InvalidApp(());
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_app_is_a_host_a_port_and_perhaps_a_prefix() {
-        for good in ["ws://127.0.0.1:3001", "ws://localhost:1/", "ws://[::1]:3001/chat/v2"] {
-            assert_eq!(good.parse::<WebSocketApp>().unwrap().to_string(), good);
+    fn an_app_is_shown_as_it_is_used() {
+        for (text, shown) in [
+            ("ws://127.0.0.1:3001", "ws://127.0.0.1:3001"),
+            ("ws://127.0.0.1:3001/", "ws://127.0.0.1:3001"),
+            ("ws://localhost:3001/chat", "ws://localhost:3001/chat"),
+            ("ws://[::1]:3001/a/b/", "ws://[::1]:3001/a/b"),
+        ] {
+            assert_eq!(text.parse::<WebSocketApp>().unwrap().to_string(), shown);
         }
-        for bad in
-            ["", "ws://", "ws://host", "ws://host:0", "ws://:1", "wss://h:1", "ws://h:1/a?b", "ws://a b:1"]
-        {
-            assert_eq!(bad.parse::<WebSocketApp>(), Err(InvalidApp(bad.into())));
+    }
+
+    #[test]
+    fn an_app_needs_a_scheme_a_host_and_a_port() {
+        for text in [
+            "",
+            "127.0.0.1:3001",
+            "http://127.0.0.1:3001",
+            "wss://127.0.0.1:3001",
+            "ws://127.0.0.1",
+            "ws://:3001",
+            "ws://127.0.0.1:0",
+            "ws://127.0.0.1:65536",
+            "ws://::1:3001",
+            "ws://300.0.0.1:3001",
+            "ws://u@host:3001",
+            "ws://host:3001?x=1",
+            "ws://host:3001/a?x=1",
+            "ws://host:3001/a b",
+            "ws://host:3001/#a",
+        ] {
+            assert_eq!(text.parse::<WebSocketApp>(), Err(InvalidApp(())), "{text}");
         }
     }
 }

@@ -2,20 +2,25 @@
 //!
 //! Names, defaults and help of every flag that two programs share are here and nowhere else.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::membership::{self, Members, View};
+use crate::{
+    key::KeySources,
+    membership::{self, FollowOptions, MembersUri, View},
+    proxy::{
+        Builder, DialSettings, Settings,
+        handshake::{AllowedOrigins, head::Limits},
+    },
+};
 
 use super::{
     BadConfig,
     logging::{self, LogFormat},
     units::{Quiet, duration, positive, size},
 };
-
-pub use super::pending::{AllowedOrigins, KeySources, MembersUri};
 
 /// Who the members are.
 #[derive(Clone, Debug, Args)]
@@ -43,18 +48,20 @@ impl MembersArgs {
     ///
     /// # Errors
     ///
-    /// [`BadConfig`] when it cannot be read.
-    pub fn open(&self) -> Result<(View, impl Future<Output = ()> + Send + 'static), BadConfig> {
-        let uri = &self.members;
-        let nodes = uri.read().map_err(|expected| BadConfig::new("--members", &uri.to_string(), expected))?;
+    /// [`BadConfig`] when it cannot work.
+    pub async fn open(&self) -> Result<(View, impl Future<Output = ()> + Send + use<>), BadConfig> {
+        let opened = self.members.open(self.ring_seed).await;
+        let source =
+            opened.map_err(|error| BadConfig::new("--members", &self.members.to_string(), chain(&error)))?;
         let (writer, view) = membership::channel(self.ring_seed);
-        writer.publish(Members::new(nodes, self.ring_seed));
-        let follow = async move {
-            std::future::pending::<()>().await;
-            drop(writer);
-        };
-        Ok((view, follow))
+        Ok((view, membership::follow(source, writer, FollowOptions::default().debounce(self.debounce))))
     }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// How a client is taken in, and what it may do.
@@ -86,6 +93,25 @@ pub struct ClientArgs {
     pub stall_timeout: Duration,
 }
 
+impl ClientArgs {
+    /// What a handshake's head may cost.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { timeout: self.client_handshake_timeout, ..Limits::default() }
+    }
+
+    /// Tells a proxy how clients are taken in.
+    pub fn apply(&self, proxy: Builder) -> Builder {
+        let Self { key, client_handshake_timeout: _, max_connections, allowed_origins, stall_timeout: _ } =
+            self;
+        proxy
+            .limits(self.limits())
+            .keys(key.clone())
+            .max_connections(*max_connections)
+            .origins(allowed_origins.clone())
+    }
+}
+
 /// How nodes are reached.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Nodes")]
@@ -101,6 +127,22 @@ pub struct NodeArgs {
     /// How long a node is avoided after a failed dial; doubled on repeats, up to a minute.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive)]
     pub suspect_for: Duration,
+}
+
+impl NodeArgs {
+    /// How legs are opened.
+    #[must_use]
+    pub fn dial_settings(&self, probes: &ProbeArgs, moves: &MoveArgs) -> DialSettings {
+        let Self { dial_timeout, handshake_timeout, suspect_for } = *self;
+        DialSettings {
+            dial_timeout,
+            handshake_timeout,
+            suspect_for,
+            probe_interval: probes.probe_interval,
+            move_rate: moves.move_rate,
+            move_concurrency: moves.move_concurrency,
+        }
+    }
 }
 
 /// How connections to nodes are shared.
@@ -168,6 +210,28 @@ pub struct MoveArgs {
     /// App messages dropped at the start of a moved connection, for apps that greet every connection.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub skip_on_move: u32,
+}
+
+impl MoveArgs {
+    /// How connections are relayed.
+    #[must_use]
+    pub fn relay_settings(&self, keepalive: &KeepaliveArgs, clients: &ClientArgs) -> Settings {
+        let Self { move_rate: _, move_concurrency: _, move_linger, move_quiet, orphan_grace, skip_on_move } =
+            *self;
+        Settings {
+            ping_interval: keepalive.ping_interval,
+            ping_timeout: keepalive.ping_timeout,
+            app_timeout: keepalive.app_timeout,
+            move_linger,
+            move_quiet: match move_quiet {
+                Quiet::Auto => None,
+                Quiet::For(quiet) => Some(quiet),
+            },
+            orphan_grace,
+            stall_timeout: clients.stall_timeout,
+            skip_on_move,
+        }
+    }
 }
 
 /// How dead peers are found.

@@ -5,7 +5,6 @@
 
 pub mod args;
 pub mod logging;
-mod pending;
 mod refusal;
 pub mod units;
 

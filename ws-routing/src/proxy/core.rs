@@ -43,7 +43,7 @@ pub struct DialSettings {
     /// How many moves may be dialing at once. Default 64.
     pub move_concurrency: usize,
     /// How many moves may begin in a second. Default 5000.
-    pub move_rate: u32,
+    pub move_rate: usize,
     /// How often each node is probed. Default 1 s.
     pub probe_interval: Duration,
 }

@@ -202,9 +202,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: u32) -> Self {
+    fn new(rate: usize) -> Self {
         const TICK: Duration = Duration::from_millis(10);
         let batch = (rate / 100).max(1);
-        Self { batch: batch as usize, pause: TICK.max(Duration::from_secs(1) * batch / rate.max(1)) }
+        Self { batch, pause: TICK.max(Duration::from_secs(1).div_f64(rate.max(1) as f64 / batch as f64)) }
     }
 }

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use tokio::{
@@ -65,12 +65,34 @@ impl Proxy {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Probes nodes and has connections move, until the view's writer is gone.
+    /// Probes nodes, has connections move when the members change, and has them leave when the drain says so. Never
+    /// ends by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves connections where they are; it may be called again.
     pub async fn run(&self) {
         let core = &self.inner.core;
-        tokio::select! {
-            () = moves::run(Arc::clone(core)) => {}
-            () = probes::run(Arc::clone(core)) => {}
+        let departures = async {
+            match &self.inner.drain {
+                Some(drain) => self.follow(drain).await,
+                None => std::future::pending().await,
+            }
+        };
+        futures_util::join!(moves::run(Arc::clone(core)), probes::run(Arc::clone(core)), departures);
+    }
+
+    async fn follow(&self, drain: &Drain) {
+        let mut departures = drain.departures();
+        let mut departure = departures.next().await;
+        loop {
+            let leaving = self.inner.core.registry.leave(departure.over, departure.percent);
+            let next = tokio::select! {
+                biased;
+                next = departures.next() => next,
+                () = leaving => departures.next().await,
+            };
+            departure = next;
         }
     }
 
@@ -106,25 +128,6 @@ impl Proxy {
             }
             Err(refusal) => self.refuse(&mut io, &refusal).await,
         }
-    }
-
-    /// Has all connections close their clients with 1012, spread evenly over `window`. New handshakes are refused by
-    /// the drain, not by this.
-    ///
-    /// # Cancel safety
-    ///
-    /// Those that were told so far leave, the others stay.
-    pub async fn leave(&self, window: Duration) {
-        self.inner.core.registry.leave(window, 100).await;
-    }
-
-    /// The same for `percent` of the connections, of which 100 is the most.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Proxy::leave`].
-    pub async fn shed(&self, window: Duration, percent: u8) {
-        self.inner.core.registry.leave(window, percent).await;
     }
 
     /// How many clients are held, those in their handshake included.
@@ -190,6 +193,7 @@ impl Proxy {
     async fn relay(&self, io: impl AsyncRead + AsyncWrite + Unpin, held: &[u8], admitted: Opened) {
         let core = &self.inner.core;
         let Opened { connection, dialed, place } = admitted;
+        let _guard = self.inner.drain.as_ref().map(Drain::guard);
         core.metrics.opened().inc();
         core.metrics.connections().inc();
         let registered = Registry::register(core, &connection);

@@ -39,6 +39,8 @@ pub(crate) struct Legs {
     pub(super) metrics: Metrics,
     pub(super) settings: Arc<Settings>,
     pub(super) seats: Seats,
+    /// Whether its connections are counted here, and not where the client came in.
+    pub(super) counted: bool,
 }
 
 impl Legs {
@@ -111,13 +113,13 @@ impl Legs {
         let connection = leg.connection.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()).into());
         let seated = self.seats.take_seat(leg.key, connection, !shape.moved_in);
         let _guard = self.drain.guard();
-        self.metrics.opened().inc();
-        self.metrics.connections().inc();
-        let _counted = Counted(&self.metrics);
+        let _counted = self.counted.then(|| Counted::new(&self.metrics));
         let down = Wire::new(io, &head.leftover());
         let up = Wire::new(upgraded.io, &upgraded.leftover);
         let finished = Drive::new(machine, down, up, &self.metrics, seated.seat()).await;
-        self.metrics.closed(finished.code).inc();
+        if self.counted {
+            self.metrics.closed(finished.code).inc();
+        }
         tracing::debug!(
             connection = seated.seat().connection(),
             code = finished.code,
@@ -129,6 +131,14 @@ impl Legs {
 
 /// A held leg in the gauge, also when its task is aborted.
 struct Counted<'a>(&'a Metrics);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.opened().inc();
+        metrics.connections().inc();
+        Self(metrics)
+    }
+}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {

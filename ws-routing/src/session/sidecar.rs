@@ -1,6 +1,6 @@
 //! The sidecar as others hold it: one port for balancers, peers, probes, and clients that come without a balancer.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{Response, StatusCode, header};
 use tokio::{
@@ -73,17 +73,33 @@ impl Sidecar {
             metrics: metrics.clone(),
             settings: Arc::new(settings.clone()),
             seats: Seats::default(),
+            counted: true,
         };
         let local = TaskTracker::new();
-        let this = Local { legs: legs.clone(), limits, tasks: local.clone() };
+        // A client of its own is counted where it came in.
+        let uncounted = Legs { counted: false, ..legs.clone() };
+        let this = Local { legs: uncounted, limits, tasks: local.clone() };
         let proxy = Proxy::builder(view).metrics(metrics).drain(drain).relay(settings).limits(limits);
         let proxy = builder(proxy).local(Arc::new(this)).build();
         Self { proxy, legs, limits, local }
     }
 
-    /// Has connections move when the members change, until the view's writer is gone.
+    /// Has connections move when the members change, and leave when the drain says so. Never ends by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves connections where they are; it may be called again.
     pub async fn run(&self) {
-        self.proxy.run().await;
+        futures_util::join!(self.proxy.run(), self.follow_drain());
+    }
+
+    /// Balancers are told of a drain by the answers to their probes and take their legs away; what is left at its end
+    /// is closed 1012.
+    async fn follow_drain(&self) {
+        self.legs.drain.began().await;
+        self.legs.seats.drain();
+        self.legs.drain.ended().await;
+        self.legs.seats.leave();
     }
 
     /// Serves one connection, from its first byte to its last.
@@ -99,22 +115,6 @@ impl Sidecar {
             Err(HeadError::Refused(refusal)) => self.legs.refuse(&mut io, &refusal).await,
             Err(_) => {}
         }
-    }
-
-    /// Begins to drain: balancers are told by the answers to their probes, and the clients of its own are closed
-    /// 1012, spread evenly over `window`. Completes when no connection is left.
-    ///
-    /// # Cancel safety
-    ///
-    /// Clients that were told so far leave; the others stay until [`Sidecar::end`].
-    pub async fn leave(&self, window: Duration) {
-        self.legs.seats.drain();
-        self.proxy.leave(window).await;
-    }
-
-    /// The time to drain is over: what is left is closed 1012.
-    pub fn end(&self) {
-        self.legs.seats.leave();
     }
 
     /// How many connections are held: legs, and clients that are relayed elsewhere.
