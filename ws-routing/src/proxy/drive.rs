@@ -106,22 +106,35 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     /// Goes one round through everything that may have something to do; whether anything had.
+    ///
+    /// What the machine asks for is done before it is told of anything more: a byte that passes after a switch must
+    /// not find the old leg in place.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut busy = self.take_orders(cx);
-        busy |= self.poll_dial(cx);
-        busy |= self.flush(cx);
-        busy |= self.reoffer(cx);
-        busy |= self.pump_leg(cx);
-        busy |= self.pump_client(cx);
-        busy |= self.watch_next(cx);
-        let (now, blocked) = (self.now(), self.sockets.blocked());
-        self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
-        busy |= self.act(cx);
+        let mut busy = false;
+        for part in [
+            Self::take_orders,
+            Self::poll_dial,
+            Self::flush,
+            Self::reoffer,
+            Self::pump_leg,
+            Self::pump_client,
+            Self::watch_next,
+            Self::tick,
+        ] {
+            busy |= part(self, cx);
+            busy |= self.act(cx);
+        }
         if self.reconsider {
             self.reconsider(cx);
         }
         self.count_messages();
         busy
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) -> bool {
+        let (now, blocked) = (self.now(), self.sockets.blocked());
+        self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
+        false
     }
 
     fn take_orders(&mut self, cx: &mut Context<'_>) -> bool {
