@@ -20,6 +20,9 @@ pub enum Refusal {
     /// 400: not the HTTP/1.1 that a handshake must be; the text names what was expected.
     #[error("bad request: {0}")]
     Malformed(&'static str),
+    /// 400: a leg whose header of this name is there twice, or is not what it should be.
+    #[error("bad leg: expected {0} once, with a valid value")]
+    BadLeg(&'static str),
     /// 400: none of the configured sources holds a key; the text lists them.
     #[error("no routing key: expected one of {0}")]
     NoKey(Box<str>),
@@ -90,7 +93,9 @@ impl Refusal {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NotUpgrade | Self::BadVersion => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::NoKey(_) | Self::BadKey(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::BadLeg(_) | Self::NoKey(_) | Self::BadKey(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthorized(_) | Self::Sidecar(SidecarRefusal::BadProof) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
