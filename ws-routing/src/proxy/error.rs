@@ -20,6 +20,9 @@ pub enum Refusal {
     /// 400: not the HTTP/1.1 that a handshake must be; the text names what was expected.
     #[error("bad request: {0}")]
     Malformed(&'static str),
+    /// 400: a leg whose header of this name is there twice, or is not what it should be.
+    #[error("bad leg: expected {0} once, with a valid value")]
+    BadLeg(&'static str),
     /// 400: none of the configured sources holds a key; the text lists them.
     #[error("no routing key: expected one of {0}")]
     NoKey(Box<str>),
@@ -90,7 +93,9 @@ impl Refusal {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NotUpgrade | Self::BadVersion => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::NoKey(_) | Self::BadKey(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::BadLeg(_) | Self::NoKey(_) | Self::BadKey(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthorized(_) | Self::Sidecar(SidecarRefusal::BadProof) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::HandshakeTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -261,5 +266,47 @@ impl CloseReason {
         let fits = |&end: &usize| text.is_char_boundary(end);
         text.truncate((0..=text.len().min(Self::MAX_REASON)).rev().find(fits).unwrap_or(0));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::handshake::{Framing, ResponseHead};
+
+    #[test]
+    fn every_refusal_is_a_whole_answer_that_says_what_was_expected() {
+        let refusals = [
+            (Refusal::NotUpgrade, 426, "WebSocket"),
+            (Refusal::BadVersion, 426, "13"),
+            (Refusal::NoKey("header:ws-user-id".into()), 400, "header:ws-user-id"),
+            (Refusal::TooLarge { bytes: 16384, fields: 100 }, 431, "16384"),
+            (Refusal::HandshakeTimeout, 408, "in time"),
+            (Refusal::NoMembers, 503, "try again"),
+            (Refusal::AppNonsense("x"), 502, "x"),
+            (SidecarRefusal::AppTimedOut.into(), 504, "in time"),
+        ];
+        for (refusal, status, text) in refusals {
+            let bytes = refusal.render();
+            let (head, len) = ResponseHead::parse(&bytes).unwrap().unwrap();
+            let field =
+                |name| head.parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            assert_eq!(head.parts.status.as_u16(), status);
+            assert_eq!(head.framing(), Ok(Framing::Length((bytes.len() - len) as u64)));
+            assert!(String::from_utf8_lossy(&bytes[len..]).contains(text), "{refusal}");
+            assert!(field("connection").is_some_and(|value| value.ends_with("close")));
+            assert_eq!(field("retry-after").is_some(), status == 503);
+            assert_eq!(field("sec-websocket-version").is_some(), status == 426);
+            assert_eq!(head.sidecar_error().is_some(), matches!(refusal, Refusal::Sidecar(_)));
+        }
+    }
+
+    #[test]
+    fn a_close_reason_fits_its_frame() {
+        let long: &'static str = "é".repeat(200).leak();
+        for reason in [CloseReason::Policy(long), CloseReason::ClientProtocol(long), CloseReason::NoOwner] {
+            assert!(reason.reason().len() <= CloseReason::MAX_REASON);
+        }
+        assert_eq!(CloseReason::ClientProtocol("x").reason(), "protocol error: x");
     }
 }

@@ -49,7 +49,7 @@ impl LegHeaders {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Malformed`] or [`Refusal::BadKey`] when one of them is there twice, or is not what it should be.
+    /// [`Refusal::BadLeg`] or [`Refusal::BadKey`] when one of them is there twice, or is not what it should be.
     pub fn read(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
         let Some(key) = one(headers, contract::KEY)? else { return Ok(None) };
         Ok(Some(Self {
@@ -93,23 +93,20 @@ fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| malformed(name)),
-        (Some(_), Some(_)) => Err(malformed(name)),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Refusal::BadLeg(name)),
+        (Some(_), Some(_)) => Err(Refusal::BadLeg(name)),
     }
 }
 
 fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, Refusal> {
-    one(headers, name)?.map(|text| text.parse().map_err(|_| malformed(name))).transpose()
+    one(headers, name)?.map(|text| text.parse().map_err(|_| Refusal::BadLeg(name))).transpose()
 }
 
 fn label<'a>(headers: &'a HeaderMap, name: &'static str, most: usize) -> Result<Option<&'a str>, Refusal> {
-    let value = one(headers, name)?;
     let valid =
-        |text: &&str| !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
-    value.map(|text| Some(text).filter(valid).ok_or_else(|| malformed(name))).transpose()
-}
-
-/// All of these come from a process of ours, so naming the header is enough.
-const fn malformed(name: &'static str) -> Refusal {
-    Refusal::Malformed(name)
+        |text: &str| !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
+    match one(headers, name)? {
+        Some(text) if !valid(text) => Err(Refusal::BadLeg(name)),
+        value => Ok(value),
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::{head::Limits, *};
-use crate::{Key, NodeState, proxy::error::Refusal};
+use crate::{Key, NodeState};
 
 const HEAD: &str = "GET /chat?a=b%20c HTTP/1.1\r\n\
     Host: example.com:8080\r\n\
@@ -476,30 +476,5 @@ proptest! {
             let handshake = Handshake::check(&parts, None).unwrap().without_server_context();
             let _ = handshake.accepted(answer(&format!("Sec-WebSocket-Extensions: {text}\r\n")));
         }
-    }
-}
-
-#[test]
-fn every_refusal_is_a_whole_answer_that_says_what_was_expected() {
-    let refusals = [
-        (Refusal::NotUpgrade, 426, "WebSocket"),
-        (Refusal::BadVersion, 426, "13"),
-        (Refusal::NoKey("header:ws-user-id".into()), 400, "header:ws-user-id"),
-        (Refusal::TooLarge { bytes: 16384, fields: 100 }, 431, "16384"),
-        (Refusal::HandshakeTimeout, 408, "in time"),
-        (Refusal::NoMembers, 503, "try again"),
-        (Refusal::AppNonsense("x"), 502, "x"),
-        (crate::proxy::error::SidecarRefusal::AppTimedOut.into(), 504, "in time"),
-    ];
-    for (refusal, status, text) in refusals {
-        let bytes = refusal.render();
-        let (head, len) = ResponseHead::parse(&bytes).unwrap().unwrap();
-        assert_eq!(head.parts.status.as_u16(), status);
-        assert_eq!(head.framing(), Ok(Framing::Length((bytes.len() - len) as u64)));
-        assert!(String::from_utf8_lossy(&bytes[len..]).contains(text), "{refusal}");
-        assert!(values(&bytes, "connection")[0].ends_with("close"));
-        assert_eq!(values(&bytes, "retry-after").len(), usize::from(status == 503));
-        assert_eq!(values(&bytes, "sec-websocket-version").len(), usize::from(status == 426));
-        assert_eq!(head.sidecar_error().is_some(), matches!(refusal, Refusal::Sidecar(_)));
     }
 }
