@@ -49,7 +49,8 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let apis = serve::bind(args.api).context("--api")?;
     let admins = serve::bind(args.admin).context("--admin")?;
     listening.release();
-    tracing::info!(listen = %args.listen, admin = %args.admin, %node, app = %args.app, members = %args.members.members, "started");
+    let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
+    tracing::info!(%listen, %admin, %node, app = %args.app, members = %args.members.members, "started");
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();
