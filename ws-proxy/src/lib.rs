@@ -42,7 +42,8 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    // Nothing sends yet: its counters show zero.
+    let (metrics, _) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::new(drain.clone());
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
