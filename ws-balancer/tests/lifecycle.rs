@@ -11,25 +11,31 @@ use std::{
 /// A running program on free ports; it is killed when the test ends early.
 struct Program {
     child: Child,
-    /// Open as long as the program writes to it.
-    _log: BufReader<ChildStderr>,
+    log: BufReader<ChildStderr>,
+    listen: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Program {
-    fn start(more: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ws-balancer"))
-            .args(["--members", "static:127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--log-format", "json"])
-            .args(more)
-            .envs(variables.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn start(more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ws-balancer"));
+        Self::run(command.args(FLAGS).args(more))
+    }
+
+    /// With no more than so many file descriptors.
+    fn start_with_files(files: usize) -> Self {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        Self::run(command.args(["-c", &limited, env!("CARGO_BIN_EXE_ws-balancer")]).args(FLAGS))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let started = line_with(&mut log, "\"started\"");
-        let admin = started["admin"].as_str().unwrap().parse().unwrap();
-        Self { child, _log: log, admin }
+        let [listen, admin] =
+            ["listen", "admin"].map(|port| started[port].as_str().unwrap().parse().unwrap());
+        Self { child, log, listen, admin }
     }
 
     fn ask(&self, method: &str, path: &str) -> String {
@@ -61,6 +67,17 @@ impl Drop for Program {
     }
 }
 
+const FLAGS: [&str; 8] = [
+    "--members",
+    "static:127.0.0.1:1",
+    "--listen",
+    "127.0.0.1:0",
+    "--admin",
+    "127.0.0.1:0",
+    "--log-format",
+    "json",
+];
+
 /// The next log line that contains `text`.
 fn line_with(log: &mut impl BufRead, text: &str) -> serde_json::Value {
     loop {
@@ -75,7 +92,7 @@ fn line_with(log: &mut impl BufRead, text: &str) -> serde_json::Value {
 #[test]
 fn it_ends_with_0_after_a_signal_when_no_connection_is_left() {
     for name in ["TERM", "INT"] {
-        let mut program = Program::start(&[], &[]);
+        let mut program = Program::start(&[]);
         program.await_ready();
         program.signal(name);
         assert_eq!(program.child.wait().unwrap().code(), Some(0));
@@ -86,8 +103,7 @@ fn it_ends_with_0_after_a_signal_when_no_connection_is_left() {
 fn unknown_variables_are_ignored_with_a_warning() {
     let variables = [("WS_DAIL_TIMEOUT", "2s"), ("WS_DIAL_TIMEOUT", "3s")];
     let mut child = Command::new(env!("CARGO_BIN_EXE_ws-balancer"))
-        .args(["--members", "static:127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .args(["--log-format", "json"])
+        .args(FLAGS)
         .envs(variables)
         .stderr(Stdio::piped())
         .spawn()
@@ -102,7 +118,7 @@ fn unknown_variables_are_ignored_with_a_warning() {
 
 #[test]
 fn a_drain_that_is_asked_for_makes_unready_and_ends_nothing() {
-    let mut program = Program::start(&["--drain", "1h"], &[]);
+    let mut program = Program::start(&["--drain", "1h"]);
     program.await_ready();
     let answer = program.ask("POST", "/v1/drain?percent=0");
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
@@ -120,7 +136,7 @@ fn a_drain_that_is_asked_for_makes_unready_and_ends_nothing() {
 
 #[test]
 fn an_address_in_use_is_named() {
-    let program = Program::start(&[], &[]);
+    let program = Program::start(&[]);
     let mut taken = Command::new(env!("CARGO_BIN_EXE_ws-balancer"));
     taken.args(["--members", "static:127.0.0.1:1", "--listen", "127.0.0.1:0", "--log-level", "off"]);
     let output = taken.args(["--admin", &program.admin.to_string()]).output().unwrap();
@@ -128,4 +144,17 @@ fn an_address_in_use_is_named() {
     assert_eq!(output.status.code(), Some(1), "{line}");
     assert!(line.contains("--admin") && line.contains(&program.admin.to_string()), "{line}");
     assert_eq!(line.lines().count(), 1, "{line}");
+}
+
+#[test]
+fn it_survives_a_lack_of_file_descriptors() {
+    let mut program = Program::start_with_files(40);
+    program.await_ready();
+    let clients: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(program.listen).unwrap()).collect();
+    line_with(&mut program.log, "cannot accept connections");
+    drop(clients);
+    program.await_ready();
+    let page = program.ask("GET", "/metrics");
+    let count = page.split("\nws_accept_errors_total ").nth(1).unwrap().lines().next().unwrap();
+    assert!(count.parse::<u64>().unwrap() > 0);
 }

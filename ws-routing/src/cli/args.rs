@@ -2,6 +2,9 @@
 //!
 //! Names, defaults and help of every flag that two programs share are here and nowhere else.
 
+// Help shows URLs as they are typed: these comments are what --help prints.
+#![allow(rustdoc::bare_urls)]
+
 use std::{error::Error, net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
