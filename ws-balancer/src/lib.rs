@@ -37,7 +37,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let clients = serve::bind(args.listen).context("--listen")?;
     let admins = serve::bind(args.admin).context("--admin")?;
     listening.release();
-    tracing::info!(listen = %args.listen, admin = %args.admin, members = %args.members.members, "started");
+    let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
+    tracing::info!(%listen, %admin, members = %args.members.members, "started");
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();

@@ -42,14 +42,16 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    // Nothing sends yet: its counters show zero.
+    let (metrics, _) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::new(drain.clone());
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
     let apis = serve::bind(args.api).context("--api")?;
     let admins = serve::bind(args.admin).context("--admin")?;
     listening.release();
-    tracing::info!(listen = %args.listen, admin = %args.admin, %node, app = %args.app, members = %args.members.members, "started");
+    let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
+    tracing::info!(%listen, %admin, %node, app = %args.app, members = %args.members.members, "started");
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();

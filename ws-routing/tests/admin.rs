@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "proxy")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,9 +23,9 @@ use ws_routing::{
 struct Running {
     addr: SocketAddr,
     writer: Writer,
+    view: View,
     readiness: Readiness,
     signal: drain::Signal,
-    drain: drain::Drain,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -45,7 +46,7 @@ fn start(more: impl FnOnce(&View) -> Routes) -> Running {
             serve::serve(listener, stop.cancelled(), metrics, handle).await;
         }
     });
-    Running { addr, writer, readiness, signal, drain, stop, server }
+    Running { addr, writer, view, readiness, signal, stop, server }
 }
 
 impl Running {
@@ -87,7 +88,7 @@ async fn health_follows_the_latches_and_the_drain() {
 
 #[tokio::test]
 async fn it_tells_the_members_and_owners() {
-    let running = start(|_| Routes::new());
+    let mut running = start(|_| Routes::new());
     assert_eq!(running.get("/v1/owner/a").await.0, 503);
     let members = two_nodes();
     let owner = members.owner(&"a/b".parse().unwrap()).unwrap().id.to_string();
@@ -112,6 +113,26 @@ async fn it_tells_the_members_and_owners() {
 }
 
 #[tokio::test]
+async fn members_are_streamed_to_whoever_follows() {
+    let mut running = start(|_| Routes::new());
+    let latch = running.readiness.latch("members");
+    let released = tokio::spawn(admin::release_on_members(running.view.clone(), latch));
+    let mut stream = TcpStream::connect(running.addr).await.unwrap();
+    stream.write_all(b"GET /v1/members/-/- HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    running.writer.publish(two_nodes());
+    let mut answer = String::new();
+    while !answer.contains("10.0.0.2:7400") {
+        let mut some = [0; 1024];
+        let n = stream.read(&mut some).await.unwrap();
+        assert_ne!(n, 0, "ended after {answer}");
+        answer.push_str(std::str::from_utf8(&some[..n]).unwrap());
+    }
+    assert!(answer.contains("application/x-ndjson"), "{answer}");
+    released.await.unwrap();
+    assert_eq!(running.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
 async fn metrics_come_in_both_formats() {
     let running = start(|_| Routes::new());
     let (status, page) = running.get("/metrics").await;
@@ -122,21 +143,31 @@ async fn metrics_come_in_both_formats() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_is_still_answered_when_the_port_closes() {
-    let running = start(|_| {
-        Routes::new().get("/wait", |_| async {
-            tokio::task::yield_now().await;
-            Ok(answer("text/plain", "waited\n"))
-        })
+async fn a_call_under_way_is_still_answered_when_the_port_closes() {
+    let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let running = start({
+        let (asked, go) = (Arc::clone(&asked), Arc::clone(&go));
+        move |_| {
+            Routes::new().get("/wait", move |_| {
+                let (asked, go) = (Arc::clone(&asked), Arc::clone(&go));
+                async move {
+                    asked.notify_one();
+                    go.notified().await;
+                    Ok(answer("text/plain", "waited\n"))
+                }
+            })
+        }
     });
     let mut idle = TcpStream::connect(running.addr).await.unwrap();
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    let mut first = [0; 12];
-    idle.read_exact(&mut first).await.unwrap();
-    assert_eq!(running.get("/wait").await, (200, "waited\n".into()));
-    running.stop.cancel();
-    let mut rest = Vec::new();
-    idle.read_to_end(&mut rest).await.unwrap();
+    idle.read_exact(&mut [0; 12]).await.unwrap();
+    let close = async {
+        asked.notified().await;
+        running.stop.cancel();
+        idle.read_to_end(&mut Vec::new()).await.unwrap();
+        go.notify_one();
+    };
+    let (waited, ()) = tokio::join!(running.get("/wait"), close);
+    assert_eq!(waited, (200, "waited\n".into()));
     running.server.await.unwrap();
-    assert_eq!(running.drain.count(), 0);
 }

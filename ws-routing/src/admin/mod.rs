@@ -9,10 +9,11 @@ mod routes;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, header};
+use http::{HeaderValue, Request, header};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -21,14 +22,15 @@ pub use readiness::{Latch, Readiness};
 pub use routes::{Answer, Body, Call, Problem, Routes, answer, json};
 
 use crate::{
-    membership::{Members, View},
+    membership::{Members, Snapshot, View, members_stream},
     metrics::{Format, Metrics},
 };
 
-/// The routes that every program has: `/livez`, `/readyz`, `/metrics`, `/v1/members` and `/v1/owner/{key}`.
+/// The routes that every program has: `/livez`, `/readyz`, `/metrics`, `/v1/members`, the stream of members at
+/// `/v1/members/-/-`, and `/v1/owner/{key}`.
 #[must_use]
 pub fn standard(readiness: Readiness, metrics: Metrics, view: View) -> Routes {
-    let (members, scraped) = (view.clone(), view.clone());
+    let (members, scraped, streamed) = (view.clone(), view.clone(), view.clone());
     Routes::new()
         .get("/livez", |_| async { Ok(answer("text/plain", "alive\n")) })
         .get("/readyz", move |_| {
@@ -40,8 +42,14 @@ pub fn standard(readiness: Readiness, metrics: Metrics, view: View) -> Routes {
             async move { Ok(page) }
         })
         .get("/v1/members", move |_| {
-            let members = json(&describe(&members.load()));
+            let members = describe(&members.load());
             async move { Ok(members) }
+        })
+        .get("/v1/members/-/-", move |_| {
+            let mut answer = Answer::new(members_stream(streamed.clone()).boxed_unsync());
+            let lines = HeaderValue::from_static("application/x-ndjson");
+            answer.headers_mut().insert(header::CONTENT_TYPE, lines);
+            async move { Ok(answer) }
         })
         .merge(owner(view))
 }
@@ -65,19 +73,13 @@ fn ready(missing: &[&'static str]) -> Result<Answer, Problem> {
 fn page(call: &Call, metrics: &Metrics, view: &View) -> Answer {
     let accept = call.head().headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    answer(format.content_type(), metrics.encode(format, &view.load(), Duration::ZERO))
+    answer(format.content_type(), metrics.encode(format, &view.load(), view.age()))
 }
 
-fn describe(members: &Members) -> Value {
-    let nodes: Vec<Value> = members
-        .nodes()
-        .iter()
-        .map(|node| {
-            let zone = node.zone.as_deref();
-            json!({"id": node.id.as_str(), "weight": node.weight.get(), "zone": zone, "state": node.state.as_str()})
-        })
-        .collect();
-    json!({"fingerprint": members.fingerprint().to_string(), "nodes": nodes})
+/// The object of `/v1/members`: that of each line of the members stream.
+fn describe(members: &Members) -> Answer {
+    // Strings and numbers alone cannot fail.
+    json(&serde_json::to_value(Snapshot::of(members)).unwrap_or_default())
 }
 
 fn rank(call: &Call, members: &Members) -> Result<Answer, Problem> {
@@ -90,18 +92,15 @@ fn rank(call: &Call, members: &Members) -> Result<Answer, Problem> {
     Ok(json(&json!({"key": key.as_str(), "owner": owner, "ranked": ranked})))
 }
 
-/// Releases the latch once members are known.
+/// Releases the latch once the source of members has given its first answer, be it empty.
 ///
 /// # Cancel safety
 ///
 /// A latch that is dropped unreleased keeps the process unready.
-pub async fn release_on_members(mut view: View, latch: Latch) {
-    while view.load().is_empty() {
-        if view.changed().await.is_none() {
-            return;
-        }
+pub async fn release_on_members(view: View, latch: Latch) {
+    if view.first().await.is_ok() {
+        latch.release();
     }
-    latch.release();
 }
 
 /// Serves routes to connections.

@@ -2,6 +2,9 @@
 //!
 //! Names, defaults and help of every flag that two programs share are here and nowhere else.
 
+// Help shows URLs as they are typed: these comments are what --help prints.
+#![allow(rustdoc::bare_urls)]
+
 use std::{error::Error, net::SocketAddr, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -39,7 +42,7 @@ pub struct MembersArgs {
     pub debounce: Duration,
 
     /// Secret number that keeps others from aiming keys at one node. The same for all programs of a ring.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_env_values = true)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_env_values = true, value_parser = whole::<u64>)]
     pub ring_seed: u64,
 }
 
@@ -208,7 +211,7 @@ pub struct MoveArgs {
     pub orphan_grace: Duration,
 
     /// App messages dropped at the start of a moved connection, for apps that greet every connection.
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = whole::<u32>)]
     pub skip_on_move: u32,
 }
 
@@ -318,6 +321,10 @@ fn level(text: &str) -> Result<LevelFilter, &'static str> {
 
 fn boolean(text: &str) -> Result<bool, &'static str> {
     text.parse().map_err(|_| "expected true or false")
+}
+
+fn whole<N: std::str::FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "expected a whole number from 0")
 }
 
 /// A count of which there has to be one.

@@ -54,6 +54,10 @@ impl BadConfig {
                 let word = text(ContextKind::InvalidSubcommand).unwrap_or(arg);
                 format!("{word:?} is neither a flag nor a value of one: expected {}", usage(command))
             }
+            ErrorKind::ArgumentConflict if arg.is_empty() => {
+                let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+                format!("{word:?} stands after a flag: expected a subcommand first, or flags alone")
+            }
             ErrorKind::ArgumentConflict => format!("{name} is given twice: expected once"),
             _ => first_line(&error.to_string()),
         })

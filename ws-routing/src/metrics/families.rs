@@ -80,6 +80,25 @@ pub const FAMILIES: &[Family] = &[
     family("ws_accept_errors_total", "counter", &[], "Connections that could not be accepted"),
 ];
 
+/// Those that a sidecar has besides.
+pub const SIDECAR_FAMILIES: &[Family] = &[
+    family("ws_sends_total", "counter", &["ack", "result"], "Sends to clients that applications asked for"),
+    family("ws_send_duration_seconds", "histogram", &[], "Time from a send's request to its answer"),
+    family("ws_app_requests_total", "counter", &["type", "status"], "HTTP requests to the application"),
+    family("ws_peer_requests_total", "counter", &["result"], "Requests to other sidecars"),
+];
+
+/// The family of that name.
+fn lookup(name: &str) -> Option<&'static Family> {
+    FAMILIES.iter().chain(SIDECAR_FAMILIES).find(|family| family.name == name)
+}
+
+/// Whether a counter of that name, without its suffix, is among them.
+pub(super) fn is_counter(stem: &str) -> bool {
+    let mut families = FAMILIES.iter().chain(SIDECAR_FAMILIES);
+    families.any(|family| family.name.strip_suffix("_total") == Some(stem))
+}
+
 /// A number that only grows.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(counter::Counter);
@@ -153,7 +172,7 @@ pub(super) struct Families {
 impl Families {
     /// Registers a family of the table under its name, and returns a handle to it.
     pub(super) fn register<M: Metric + Clone>(&mut self, name: &'static str, metric: M) -> M {
-        let help = FAMILIES.iter().find(|family| family.name == name).map_or("", |family| family.help);
+        let help = lookup(name).map_or("", |family| family.help);
         match name.strip_suffix("_seconds") {
             Some(stem) => self.registry.register_with_unit(stem, help, Unit::Seconds, metric.clone()),
             // The encoder puts a counter's suffix back.
@@ -218,7 +237,7 @@ impl Families {
 
 /// The labels of a family of the table.
 fn label_names<const N: usize>(name: &str) -> [&'static str; N] {
-    let labels = FAMILIES.iter().find(|family| family.name == name).map_or(&[][..], |family| family.labels);
+    let labels = lookup(name).map_or(&[][..], |family| family.labels);
     std::array::from_fn(|at| labels[at])
 }
 

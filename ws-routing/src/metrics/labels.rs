@@ -86,3 +86,57 @@ label! {
         Probe = "probe",
     }
 }
+
+label! {
+    /// What a send was asked to wait for.
+    Ack {
+        /// That it was handed to the leg towards the client.
+        Written = "written",
+        /// That the client's own WebSocket stack confirmed it.
+        Received = "received",
+    }
+}
+
+label! {
+    /// How a send ended.
+    SendResult {
+        /// Some connection took it.
+        Delivered = "delivered",
+        /// Nobody holds the key.
+        NotConnected = "not_connected",
+        /// The client takes too slowly: nothing was sent.
+        SlowConsumer = "slow_consumer",
+        /// A move is under way: nothing was sent.
+        Moving = "moving",
+        /// The outcome is unknown.
+        Unknown = "unknown",
+        /// The request was at fault.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// What an application is asked over HTTP.
+    AppRequest {
+        /// Whether it takes a client.
+        Connect = "connect",
+        /// To handle a message.
+        Message = "message",
+        /// To forget a client.
+        Disconnect = "disconnect",
+    }
+}
+
+label! {
+    /// How a request to another sidecar ended.
+    PeerResult {
+        /// It was answered.
+        Answered = "answered",
+        /// Nobody accepted the connection.
+        Unreachable = "unreachable",
+        /// It was sent, and not answered.
+        Unanswered = "unanswered",
+        /// The peer token was wrong.
+        Unauthorized = "unauthorized",
+    }
+}

@@ -5,15 +5,19 @@
 
 mod families;
 mod labels;
+mod sidecar;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::text, metrics::gauge, registry::Registry};
 
 use crate::{membership::Members, node::NodeState};
-pub use families::{Counter, FAMILIES, Family, Gauge, Timing};
-use families::{Families, Labelled, each, pairs};
-pub use labels::{Direction, MoveReason, MoveResult, UpstreamFailure};
+pub use families::{Counter, FAMILIES, Family, Gauge, SIDECAR_FAMILIES, Timing};
+use families::{Families, Labelled, each, is_counter, pairs};
+pub use labels::{
+    Ack, AppRequest, Direction, MoveReason, MoveResult, PeerResult, SendResult, UpstreamFailure,
+};
+pub use sidecar::SidecarMetrics;
 
 /// The handles of a process's metrics. Cloning is a reference count; using one is an atomic operation, for a label
 /// that is looked up by number or status a short lock.
@@ -46,7 +50,18 @@ impl Metrics {
     /// Registers all families of a process of that version.
     #[must_use]
     pub fn new(version: &'static str) -> Self {
+        Self::finish(version, Families::default())
+    }
+
+    /// As [`new`](Self::new), with what only a sidecar counts.
+    #[must_use]
+    pub fn for_sidecar(version: &'static str) -> (Self, SidecarMetrics) {
         let mut families = Families::default();
+        let sidecar = SidecarMetrics::register(&mut families);
+        (Self::finish(version, families), sidecar)
+    }
+
+    fn finish(version: &'static str, mut families: Families) -> Self {
         families.info("ws_build_info", version);
         let shared = Shared {
             connections: families.gauge("ws_connections"),
@@ -190,8 +205,7 @@ fn plain(line: &str) -> Option<Cow<'_, str>> {
     let Some(comment) = line.strip_prefix("# ") else { return Some(format!("{line}\n").into()) };
     let (keyword, rest) = comment.split_once(' ')?;
     let (name, rest) = rest.split_once(' ')?;
-    let counter = |family: &&Family| family.name.strip_suffix("_total") == Some(name);
-    let suffix = if FAMILIES.iter().any(|family| counter(&family)) { "_total" } else { "" };
+    let suffix = if is_counter(name) { "_total" } else { "" };
     matches!(keyword, "HELP" | "TYPE").then(|| format!("# {keyword} {name}{suffix} {rest}\n").into())
 }
 
@@ -258,6 +272,30 @@ mod tests {
             assert!(page.contains(series), "no {series} in\n{page}");
         }
         assert!(!page.contains("EOF") && !page.contains("UNIT"));
+    }
+
+    #[test]
+    fn a_sidecar_has_its_own_besides() {
+        let (metrics, sidecar) = Metrics::for_sidecar("1");
+        sidecar.sends(Ack::Received, SendResult::Moving).inc();
+        sidecar.app_requests(AppRequest::Message, None).inc();
+        sidecar.peer_requests(PeerResult::Unreachable).inc();
+        sidecar.send_duration().observe(Duration::from_millis(1));
+        let page = metrics.encode(Format::Text, &Members::default(), Duration::ZERO);
+        for Family { name, kind, help, .. } in FAMILIES.iter().chain(SIDECAR_FAMILIES) {
+            assert!(
+                page.contains(&format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n")),
+                "no {name} in\n{page}"
+            );
+        }
+        for series in [
+            "ws_sends_total{ack=\"received\",result=\"moving\"} 1\n",
+            "ws_app_requests_total{type=\"message\",status=\"none\"} 1\n",
+            "ws_peer_requests_total{result=\"unreachable\"} 1\n",
+            "ws_send_duration_seconds_count 1\n",
+        ] {
+            assert!(page.contains(series), "no {series} in\n{page}");
+        }
     }
 
     #[test]

@@ -1,0 +1,88 @@
+//! Rules of the source that no lint can hold.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The source files of the library and the programs, without their tests: path and text.
+fn sources() -> Vec<(String, String)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let mut files = Vec::new();
+    for package in ["ws-routing", "ws-balancer", "ws-proxy"] {
+        collect(&root.join(package).join("src"), &mut files);
+    }
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    files.iter().map(|path| (name(path), code(&fs::read_to_string(path).unwrap()))).collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// What is compiled into the programs: no comments, no tests, which come last in a file.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .fold(String::new(), |code, line| code + line + "\n")
+}
+
+fn files_with(words: &[&str]) -> Vec<String> {
+    let found = sources().into_iter().filter(|(_, code)| words.iter().any(|word| code.contains(word)));
+    let mut names: Vec<String> = found.map(|(name, _)| name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn signals_are_listened_for_in_one_file() {
+    assert_eq!(files_with(&["signal::unix", "signal::ctrl_c"]), ["ws-routing/src/drain.rs"]);
+}
+
+#[test]
+fn the_environment_is_read_in_one_file() {
+    assert_eq!(files_with(&["env::var", "env::args"]), ["ws-routing/src/cli/mod.rs"]);
+}
+
+#[test]
+fn only_owners_spawn() {
+    // Each holds its tasks in a set, tracker or handle, by which they are waited for or aborted.
+    let owners = [
+        "ws-balancer/src/lib.rs",
+        "ws-proxy/src/lib.rs",
+        "ws-routing/src/membership/remote.rs",
+        "ws-routing/src/serve.rs",
+        "ws-routing/src/session/sidecar.rs",
+    ];
+    let spawning = files_with(&["tokio::spawn(", ".spawn(", "task::spawn"]);
+    let strangers: Vec<&String> = spawning.iter().filter(|name| !owners.contains(&name.as_str())).collect();
+    assert!(strangers.is_empty(), "{strangers:?} spawn tasks: name their owner here");
+}
+
+#[test]
+fn connections_do_not_know_where_members_come_from() {
+    for (name, code) in sources() {
+        if name.starts_with("ws-routing/src/proxy/") || name.starts_with("ws-routing/src/session/") {
+            for source in ["kube", "hickory", "MembersUri", "dyn Source"] {
+                assert!(!code.contains(source), "{name} knows of {source}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_main_is_a_sentence() {
+    let mains = sources().into_iter().filter(|(name, _)| name.ends_with("/main.rs"));
+    let long: Vec<String> =
+        mains.filter(|(_, code)| code.lines().count() > 25).map(|(name, _)| name).collect();
+    assert!(long.is_empty(), "{long:?} do more than start their program");
+}
