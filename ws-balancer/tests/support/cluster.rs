@@ -21,6 +21,8 @@ const BALANCER: u8 = 250;
 pub struct Setup {
     pub pods: u8,
     pub sidecars: bool,
+    /// What stands behind the app's address in `--app`.
+    pub app_path: String,
     pub manners: Manners,
     pub balancer: Vec<String>,
     pub sidecar: Vec<String>,
@@ -29,7 +31,14 @@ pub struct Setup {
 impl Setup {
     /// Pods with sidecars.
     pub fn sidecars(pods: u8) -> Self {
-        Self { pods, sidecars: true, manners: Manners::default(), balancer: Vec::new(), sidecar: Vec::new() }
+        Self {
+            pods,
+            sidecars: true,
+            app_path: String::new(),
+            manners: Manners::default(),
+            balancer: Vec::new(),
+            sidecar: Vec::new(),
+        }
     }
 
     /// Plain WebSocket servers.
@@ -212,7 +221,7 @@ fn balancer_flags(range: &Range, setup: &Setup, members: &MembersFile) -> Vec<St
 
 fn sidecar_flags(range: &Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
     let at = |port| range.addr(host, port).to_string();
-    let app = format!("ws://{}", at(APP));
+    let app = format!("ws://{}{}", at(APP), setup.app_path);
     let flags = [
         ("--listen", at(LISTEN)),
         ("--api", at(API)),
