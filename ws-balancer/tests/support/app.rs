@@ -128,6 +128,11 @@ impl App {
         self.shared.legs.lock().unwrap().values().map(|leg| leg.client).collect()
     }
 
+    /// How many handshakes it has accepted or refused for that client.
+    pub fn shook(&self, client: u32) -> usize {
+        self.handshakes().iter().filter(|seen| seen.client() == Some(client)).count()
+    }
+
     /// Says `message` to a client that it holds.
     pub fn say(&self, client: u32, message: Message) {
         let legs = self.shared.legs.lock().unwrap();
@@ -215,6 +220,11 @@ impl Handshake {
         self.headers.get(name).map(String::as_str)
     }
 
+    /// The id that the client's own header gives.
+    pub fn client(&self) -> Option<u32> {
+        self.number("x-client")?.try_into().ok()
+    }
+
     fn number(&self, name: &str) -> Option<u64> {
         self.header(name)?.parse().ok()
     }
@@ -236,7 +246,7 @@ struct Leg {
 impl Leg {
     fn open(socket: WebSocketStream<TcpStream>, shared: Arc<Shared>, handshake: Handshake) -> Self {
         let id = shared.logs.next_leg();
-        let client = handshake.number("x-client").and_then(|n| n.try_into().ok()).unwrap_or(u32::MAX);
+        let client = handshake.client().unwrap_or(u32::MAX);
         let redelivered = handshake.number("ws-routing-redelivered").unwrap_or(0);
         let (sender, orders) = mpsc::unbounded_channel();
         shared.logs.app(&shared.pod, client, id, AppEvent::Opened { redelivered });
@@ -319,8 +329,12 @@ impl Leg {
     async fn word(&mut self, answers: Option<u64>) -> bool {
         let word = Word { leg: self.id, serial: self.serial, answers };
         self.serial += 1;
-        self.log(AppEvent::Said(word.serial));
-        self.socket.send(Message::text(word.text())).await.is_ok()
+        // An app that was told to stop cannot say anything: only what the socket took was said.
+        let said = self.socket.send(Message::text(word.text())).await.is_ok();
+        if said {
+            self.log(AppEvent::Said(word.serial));
+        }
+        said
     }
 
     fn log(&self, event: AppEvent) {

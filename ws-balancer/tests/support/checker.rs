@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::log::{AppEntry, AppEvent, ClientEntry, ClientEvent};
 
 /// The faults of one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// Handed over by one side, never seen by the other.
     pub lost: usize,

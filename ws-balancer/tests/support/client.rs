@@ -147,14 +147,12 @@ impl Client {
 
     /// Lets it send a message at every interval on a task of its own.
     pub fn drive(self, every: Duration) -> Driven {
-        let (stop, stopped) = watch::channel(false);
-        let sent = Arc::new(AtomicU64::new(0));
-        Driven {
-            id: self.id,
-            sent: sent.clone(),
-            stop,
-            task: tokio::spawn(drive(self, every, sent, stopped)),
-        }
+        Driven::start(self.id, |sent, stopped| drive(self, every, sent, stopped))
+    }
+
+    /// Lets it send, wait for the answer, think, and send again, on a task of its own.
+    pub fn converse(self, think: Duration) -> Driven {
+        Driven::start(self.id, |sent, stopped| converse(self, think, sent, stopped))
     }
 }
 
@@ -167,6 +165,15 @@ pub struct Driven {
 }
 
 impl Driven {
+    fn start<F>(id: u32, body: impl FnOnce(Arc<AtomicU64>, watch::Receiver<bool>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, stopped) = watch::channel(false);
+        let sent = Arc::new(AtomicU64::new(0));
+        Self { id, sent: sent.clone(), stop, task: tokio::spawn(body(sent, stopped)) }
+    }
+
     /// How many messages it has sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -208,4 +215,31 @@ async fn drive(
             alive = client.hear() => if !alive { return },
         }
     }
+}
+
+async fn converse(
+    mut client: Client,
+    think: Duration,
+    sent: Arc<AtomicU64>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    while !*stopped.borrow() {
+        let n = client.next;
+        client.send().await;
+        sent.fetch_add(1, Ordering::Relaxed);
+        while !client.answered.contains_key(&n) {
+            tokio::select! {
+                // A lost answer must not hold the test up: `leave` waits, with a bound.
+                () = async { drop(stopped.wait_for(|stop| *stop).await) } => break,
+                alive = client.hear() => if !alive { return },
+            }
+        }
+        let thought = Instant::now() + think;
+        while let Ok(alive) = tokio::time::timeout_at(thought, client.hear()).await {
+            if !alive {
+                return;
+            }
+        }
+    }
+    client.leave().await;
 }

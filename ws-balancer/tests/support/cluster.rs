@@ -1,15 +1,17 @@
 //! A whole deployment on one machine: pods (an app each, with or without a sidecar), a members file, a balancer.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
 
 use super::{
     app::{App, Manners},
-    client::{Client, key},
+    client::{Client, Driven, key},
     log::Logs,
     members::MembersFile,
     owner,
     process::Process,
-    range::{ADMIN, API, APP, CLIENTS, LISTEN, Range},
+    range::{self, ADMIN, API, APP, CLIENTS, LISTEN},
     wait::{eventually, secs},
 };
 
@@ -82,13 +84,13 @@ pub struct Cluster {
     pub pods: BTreeMap<u8, Pod>,
     pub members: MembersFile,
     pub logs: Arc<Logs>,
-    pub range: Range,
+    pub range: range::Range,
     setup: Setup,
 }
 
 impl Cluster {
     async fn start(setup: Setup) -> Self {
-        let range = Range::claim();
+        let range = range::Range::claim();
         let members = MembersFile::new((1..=setup.pods).map(|host| node_id(&range, &setup, host)));
         let (logs, mut pods) = (Logs::new(), BTreeMap::new());
         for host in 1..=setup.pods {
@@ -114,6 +116,12 @@ impl Cluster {
 
     pub async fn client(&self, id: u32) -> Client {
         Client::connect(self.addr(), id, &self.logs).await
+    }
+
+    /// Clients `ids`, connected and sending at every interval.
+    pub async fn fleet(&self, ids: Range<u32>, every: Duration) -> Vec<Driven> {
+        let clients = stream::iter(ids).map(|id| async move { self.client(id).await.drive(every) });
+        clients.buffered(32).collect().await
     }
 
     pub fn app(&self, host: u8) -> &App {
@@ -202,24 +210,30 @@ impl Cluster {
     }
 }
 
-fn node_id(range: &Range, setup: &Setup, host: u8) -> String {
+fn node_id(range: &range::Range, setup: &Setup, host: u8) -> String {
     range.addr(host, if setup.sidecars { LISTEN } else { APP }).to_string()
 }
 
-async fn start_pod(range: &Range, setup: &Setup, members: &MembersFile, logs: &Arc<Logs>, host: u8) -> Pod {
+async fn start_pod(
+    range: &range::Range,
+    setup: &Setup,
+    members: &MembersFile,
+    logs: &Arc<Logs>,
+    host: u8,
+) -> Pod {
     let id = node_id(range, setup, host);
     let app = App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await;
     let sidecar = setup.sidecars.then(|| Process::proxy(&sidecar_flags(range, setup, members, host)));
     Pod { id, app: Some(app), sidecar }
 }
 
-fn balancer_flags(range: &Range, setup: &Setup, members: &MembersFile) -> Vec<String> {
+fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile) -> Vec<String> {
     let at = |port| range.addr(BALANCER, port).to_string();
     let flags = [("--listen", at(CLIENTS)), ("--admin", at(ADMIN)), ("--members", members.uri())];
     with(flags, &setup.balancer)
 }
 
-fn sidecar_flags(range: &Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
+fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
     let at = |port| range.addr(host, port).to_string();
     let app = format!("ws://{}{}", at(APP), setup.app_path);
     let flags = [

@@ -40,7 +40,7 @@ pub enum AppEvent {
         redelivered: u64,
     },
     Got(u64),
-    /// About to say word `serial`.
+    /// Has said word `serial`.
     Said(u64),
     Ended(Option<u16>),
 }

@@ -1,0 +1,21 @@
+"""A WebSocket application with permessage-deflate: echoes each message with its own name before it."""
+
+import asyncio
+import sys
+
+from websockets.asyncio.server import serve
+
+
+async def echo(socket):
+    async for message in socket:
+        await socket.send(f"{name} {message}")
+
+
+async def main():
+    async with serve(echo, host, int(port), compression="deflate", max_size=None) as server:
+        print("listening", flush=True)
+        await server.serve_forever()
+
+
+name, host, port = sys.argv[1:]
+asyncio.run(main())
