@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -60,7 +60,8 @@ impl Process {
         let (child, output, name) = (&mut self.child, &self.output, &self.name);
         wait::eventually(START, format!("{name}: ready at {admin}"), async || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("{name} ended with {status} instead of getting ready:\n{}", output.lock().unwrap());
+                let wrote = read(output);
+                panic!("{name} ended with {status} instead of getting ready:\n{wrote}");
             }
             http::get(admin, "/readyz").await.is_ok_and(|answer| answer.status == 200)
         })
@@ -86,7 +87,7 @@ impl Process {
 
     /// What the process has written so far, both streams.
     pub fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+        read(&self.output)
     }
 
     /// An answer of its admin port.
@@ -103,6 +104,11 @@ impl Drop for Process {
             eprintln!("--- {} {:?} wrote:\n{}", self.name, self.admin, self.output());
         }
     }
+}
+
+/// A thread that panicked while it held the text is no reason not to show it.
+fn read(output: &Mutex<String>) -> String {
+    output.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
