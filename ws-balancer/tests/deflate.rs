@@ -4,9 +4,8 @@
 mod support;
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
@@ -14,7 +13,11 @@ use support::{
     Cluster, Setup,
     client::key,
     range::APP,
-    wait::{millis, secs},
+    wait::{bounded, millis, secs},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout},
 };
 
 /// Python with the `websockets` package in an environment of its own; `None`, and why, without one.
@@ -42,57 +45,52 @@ fn run(command: &mut Command) -> Result<(), String> {
     output.status.success().then_some(()).ok_or_else(|| format!("{what}: {stderr}"))
 }
 
-/// A Python program that is talked to by lines.
+/// A Python program that is talked to by lines. It ends with its input, so that it cannot outlive the test.
 struct Script {
-    child: Child,
+    _child: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Script {
     fn start(python: &Path, program: &str, args: &[String]) -> Self {
-        let mut command = Command::new(python);
-        command.args(["-c", program]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command = tokio::process::Command::new(python);
+        command
+            .args(["-c", program])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, input, output }
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { _child: child, input, output }
     }
 
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        assert!(!line.is_empty(), "the program has ended");
-        line.trim_end().to_owned()
+    /// Its next line; `None` when it has ended.
+    async fn line(&mut self) -> Option<String> {
+        bounded(secs(20), "a line of the Python program", self.output.next_line()).await.unwrap()
     }
 
     /// Lets the client send one message: which pod answered, and whether the echo was right.
-    fn ask(&mut self, n: u32) -> (String, bool) {
-        writeln!(self.input, "{n}").unwrap();
-        let line = self.line();
-        let mut words = line.split(' ');
-        (words.next().unwrap().to_owned(), words.next() == Some("right"))
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+    async fn ask(&mut self) -> (String, bool) {
+        self.input.write_all(b"go\n").await.unwrap();
+        let line = self.line().await.expect("the client has ended");
+        let (pod, judged) = line.split_once(' ').unwrap();
+        (pod.to_owned(), judged == "right")
     }
 }
 
 /// Replaces the app of pod `host` by one that compresses.
-fn compress(cluster: &mut Cluster, python: &Path, host: u8) -> Script {
+async fn compress(cluster: &mut Cluster, python: &Path, host: u8) -> Script {
     cluster.pods.get_mut(&host).unwrap().app = None;
     let addr = cluster.range.addr(host, APP);
     let args = [format!("pod-{host}"), addr.ip().to_string(), addr.port().to_string()];
     // The old listener's task ends a moment after it was told to.
-    for _ in 0..100 {
+    for _ in 0..20 {
         let mut script = Script::start(python, include_str!("deflate/server.py"), &args);
-        let mut line = String::new();
-        if script.output.read_line(&mut line).unwrap() > 0 {
-            assert_eq!(line.trim_end(), "listening");
+        if let Some(line) = script.line().await {
+            assert_eq!(line, "listening");
             return script;
         }
     }
@@ -102,23 +100,23 @@ fn compress(cluster: &mut Cluster, python: &Path, host: u8) -> Script {
 async fn still_right_after_a_move(setup: Setup) {
     let Some(python) = python() else { return };
     let mut cluster = setup.start().await;
-    let _one = compress(&mut cluster, python, 1);
+    let _one = compress(&mut cluster, python, 1).await;
     let id = cluster.mover(1, 2, &[1, 2]);
     let uri = format!("ws://{}/", cluster.addr());
     let mut client = Script::start(python, include_str!("deflate/client.py"), &[uri, key(id)]);
-    let agreed = client.line();
+    let agreed = client.line().await.expect("the client has ended");
     assert!(agreed.starts_with("agreed permessage-deflate"), "{agreed}");
     assert!(agreed.contains("client_no_context_takeover"), "a move needs it: {agreed}");
-    for n in 0..20 {
-        assert_eq!(client.ask(n), ("pod-1".to_owned(), true));
+    for _ in 0..20 {
+        assert_eq!(client.ask().await, ("pod-1".to_owned(), true));
     }
     cluster.add(2).await;
-    let _two = compress(&mut cluster, python, 2);
+    let _two = compress(&mut cluster, python, 2).await;
     let node = cluster.pods[&2].id.clone();
     cluster.members.join(&node);
     let end = tokio::time::Instant::now() + secs(15);
     loop {
-        let (pod, right) = client.ask(0);
+        let (pod, right) = client.ask().await;
         assert!(right, "a wrong echo from {pod}");
         if pod == "pod-2" {
             break;
@@ -126,8 +124,8 @@ async fn still_right_after_a_move(setup: Setup) {
         assert!(tokio::time::Instant::now() < end, "it never moved");
         tokio::time::sleep(millis(20)).await;
     }
-    for n in 0..20 {
-        assert_eq!(client.ask(n), ("pod-2".to_owned(), true));
+    for _ in 0..20 {
+        assert_eq!(client.ask().await, ("pod-2".to_owned(), true));
     }
 }
 

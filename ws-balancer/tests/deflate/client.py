@@ -17,10 +17,10 @@ async def main():
         agreed = socket.response.headers.get("sec-websocket-extensions", "none")
         print(f"agreed {agreed}", flush=True)
         n = 0
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
+        while await loop.run_in_executor(None, sys.stdin.readline):
             await socket.send(text(n))
             name, answer = (await socket.recv()).split(" ", 1)
-            print(f"{name} {'right' if answer == text(n) else 'wrong'} {line.strip()}", flush=True)
+            print(f"{name} {'right' if answer == text(n) else 'wrong'}", flush=True)
             n += 1
 
 

@@ -56,14 +56,19 @@ impl Process {
 
     /// Waits for `/readyz`. Panics when the process ends instead.
     pub async fn ready(&mut self) {
+        self.answers("/readyz").await;
+    }
+
+    /// Waits until `path` of its admin port is answered 200. Panics when the process ends instead.
+    pub async fn answers(&mut self, path: &str) {
         let admin = self.admin.expect("a process without --admin cannot be waited for");
         let (child, output, name) = (&mut self.child, &self.output, &self.name);
-        wait::eventually(START, format!("{name}: ready at {admin}"), async || {
+        wait::eventually(START, format!("{name}: {path} at {admin}"), async || {
             if let Some(status) = child.try_wait().unwrap() {
                 let wrote = read(output);
                 panic!("{name} ended with {status} instead of getting ready:\n{wrote}");
             }
-            http::get(admin, "/readyz").await.is_ok_and(|answer| answer.status == 200)
+            http::get(admin, path).await.is_ok_and(|answer| answer.status == 200)
         })
         .await;
     }

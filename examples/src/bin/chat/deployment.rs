@@ -67,11 +67,23 @@ impl Deployment {
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("members"), "")?;
         let addr = free(port)?;
-        let admin = SocketAddr::new(network.host(254), pod::ADMIN);
-        let mut this =
-            Self { addr, network, dir, pods: BTreeMap::new(), next: 1, balancer: tokio::spawn(async { Ok(()) }) };
+        let admin = SocketAddr::from((network.host(254), pod::ADMIN));
+        let mut this = Self {
+            addr,
+            network,
+            dir,
+            pods: BTreeMap::new(),
+            next: 1,
+            balancer: tokio::spawn(async { Ok(()) }),
+        };
+        // The members come first here: a sidecar is ready once it has seen some.
         for _ in 0..pods {
-            this.add().await?;
+            let (host, pod) = this.spawn()?;
+            this.pods.insert(host, pod);
+        }
+        this.write()?;
+        for host in 1..this.next {
+            reachable((this.network.host(host), pod::ADMIN)).await.context("a pod does not start")?;
         }
         this.balancer = tokio::spawn(ws_balancer::run(this.balancer_args(admin)?));
         reachable(admin).await.context("the balancer does not start")?;
@@ -89,8 +101,15 @@ impl Deployment {
         Ok(ws_balancer::Args::try_parse_from(flags)?)
     }
 
-    /// Starts a pod and adds it to the members.
+    /// Starts a pod, and adds it to the members when it is ready.
     pub(crate) async fn add(&mut self) -> anyhow::Result<()> {
+        let (host, pod) = self.spawn()?;
+        reachable((self.network.host(host), pod::ADMIN)).await.context("the pod does not start")?;
+        self.pods.insert(host, pod);
+        self.write()
+    }
+
+    fn spawn(&mut self) -> anyhow::Result<(u8, Pod)> {
         let host = self.next;
         if host > 250 {
             bail!("no address is left for a further pod");
@@ -103,10 +122,7 @@ impl Deployment {
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        reachable((ip, pod::ADMIN)).await.with_context(|| format!("pod {ip} does not start"))?;
-        let node = format!("{ip}:{}", pod::LISTEN);
-        self.pods.insert(host, Pod { node, state: State::Ready, child });
-        self.write()
+        Ok((host, Pod { node: format!("{ip}:{}", pod::LISTEN), state: State::Ready, child }))
     }
 
     /// Takes a pod out of service gently: its connections move away, then it ends.
@@ -205,8 +221,8 @@ impl Network {
         (1..=250).find_map(free).context("no free range of addresses in 127.0.0.0/16")
     }
 
-    fn host<A: From<Ipv4Addr>>(&self, host: u8) -> A {
-        Ipv4Addr::new(127, 0, self.third, host).into()
+    fn host(&self, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, self.third, host)
     }
 }
 

@@ -39,7 +39,9 @@ async fn step(name: &str, deployment: &mut Deployment, crowd: &Crowd) -> anyhow:
             return Ok(true);
         }
         if begun.elapsed() > STEP {
-            println!("{name}: {misplaced} clients not at their owners, {leaving} pods not gone after {STEP:?}");
+            println!(
+                "{name}: {misplaced} clients not at their owners, {leaving} pods not gone after {STEP:?}"
+            );
             return Ok(false);
         }
         sleep(Duration::from_millis(10)).await;

@@ -7,11 +7,7 @@ use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpListener,
-    sync::Mutex,
-    time::interval,
-};
+use tokio::{net::TcpListener, sync::Mutex, time::interval};
 
 use crate::{
     crowd::Crowd,
@@ -31,7 +27,10 @@ pub(crate) async fn run(clients: usize) -> anyhow::Result<()> {
     let crowd = Crowd::connect(addr, clients).await?;
     let demo = Arc::new(Demo { addr, deployment: Mutex::new(deployment), crowd });
     let listener = TcpListener::bind(free(8081)?).await?;
-    println!("chat at http://{} through the balancer at ws://{addr}; end with Ctrl-C", listener.local_addr()?);
+    println!(
+        "chat at http://{} through the balancer at ws://{addr}; end with Ctrl-C",
+        listener.local_addr()?
+    );
     tokio::select! {
         ended = supervise(&demo) => ended,
         () = serve(listener, demo.clone()) => Ok(()),
@@ -55,14 +54,17 @@ async fn serve(listener: TcpListener, demo: Arc<Demo>) {
     while let Ok((stream, _)) = listener.accept().await {
         let demo = demo.clone();
         let answer = service_fn(move |request| answer(request, demo.clone()));
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
         tokio::spawn(connection);
     }
 }
 
 async fn answer(request: Request<Incoming>, demo: Arc<Demo>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => (StatusCode::OK, "text/html; charset=utf-8", include_str!("page.html").to_owned()),
+        (&Method::GET, "/") => {
+            (StatusCode::OK, "text/html; charset=utf-8", include_str!("page.html").to_owned())
+        }
         (&Method::GET, "/state") => (StatusCode::OK, "application/json", demo.state().await.to_string()),
         // Another site's page cannot send this header: it cannot press the buttons.
         (&Method::POST, path) if request.headers().contains_key("x-chat") => match demo.press(path).await {
