@@ -107,12 +107,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
 
     /// Goes one round through everything that may have something to do; whether anything had.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut busy = self.take_orders(cx);
-        busy |= self.poll_dial(cx);
+        // Each step may have promoted a leg: the next step must find its socket in its place.
+        let mut busy = self.take_orders(cx) | self.act(cx);
+        busy |= self.poll_dial(cx) | self.act(cx);
         busy |= self.flush(cx);
-        busy |= self.reoffer(cx);
-        busy |= self.pump_leg(cx);
-        busy |= self.pump_client(cx);
+        busy |= self.reoffer(cx) | self.act(cx);
+        busy |= self.pump_leg(cx) | self.act(cx);
+        busy |= self.pump_client(cx) | self.act(cx);
         busy |= self.watch_next(cx);
         let (now, blocked) = (self.now(), self.sockets.blocked());
         self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
@@ -194,6 +195,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
                 leg.give_back(input, taken);
             }
         }
+        self.act(cx);
         let input = self.sockets.client.held();
         let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         self.sockets.client.give_back(input, taken);
