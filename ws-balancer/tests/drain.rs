@@ -1,0 +1,126 @@
+//! Ends of life: a balancer tells its clients to come back, a sidecar's clients move away, and both exit 0.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use support::{
+    Cluster, Raw, Setup, eventually,
+    raw::CLOSE,
+    wait::{bounded, millis, secs},
+};
+use tokio::time::Instant;
+
+const DRAIN: &[&str] = &["--drain", "3s"];
+
+async fn connect(cluster: &Cluster, addr: std::net::SocketAddr, clients: usize) -> Vec<Raw> {
+    let raws =
+        join_all((0..clients).map(|n| async move { Raw::open(addr, &format!("user-{n}")).await })).await;
+    let held = async || cluster.pods.values().map(|p| p.app.as_ref().unwrap().clients().len()).sum::<usize>();
+    eventually(secs(5), "all apps hold them", async || held().await >= clients).await;
+    raws
+}
+
+/// Waits until each client is closed; the codes, and when each came.
+async fn closes(clients: Vec<Raw>, since: Instant) -> Vec<(Option<u16>, Duration)> {
+    let closed = clients.into_iter().map(|mut raw| async move {
+        loop {
+            let frame = raw.read().await.expect("a close before the end");
+            if frame.opcode == CLOSE {
+                let code = frame.code();
+                let at = since.elapsed();
+                drop(raw.frame(true, CLOSE, &frame.payload).await);
+                return (code, at);
+            }
+        }
+    });
+    bounded(secs(15), "every client closed", join_all(closed)).await
+}
+
+fn assert_spread(closed: &[(Option<u16>, Duration)], window: Duration) {
+    assert!(closed.iter().all(|(code, _)| *code == Some(1012)), "{closed:?}");
+    let mut times: Vec<_> = closed.iter().map(|(_, at)| *at).collect();
+    times.sort();
+    let middle = times[times.len() / 2];
+    assert!((window / 5..window).contains(&middle), "half of them were closed at {middle:?}");
+    assert!(times[times.len() - 1] < window + secs(2), "{times:?}");
+    assert!(times[times.len() - 1] - times[0] > window / 3, "not spread: {times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balancer_told_to_end_spreads_1012_over_its_window_and_exits_0() {
+    let mut cluster = Setup::sidecars(2).balancer(DRAIN).start().await;
+    let clients = connect(&cluster, cluster.addr(), 60).await;
+    let since = Instant::now();
+    cluster.balancer.signal("TERM");
+    eventually(secs(2), "unready at once", async || cluster.balancer.admin("/readyz").await.status == 503)
+        .await;
+    if let Ok(late) = Raw::connect(cluster.addr(), "/", "ws-user-id: late\r\n").await {
+        assert_eq!(late.answer.status, 503);
+    }
+    let closed = closes(clients, since).await;
+    assert_spread(&closed, secs(3));
+    assert_eq!(cluster.balancer.exit(secs(5)).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_nobody_connected_the_end_is_at_once() {
+    let mut cluster = Setup::sidecars(1).start().await;
+    cluster.balancer.signal("TERM");
+    assert_eq!(cluster.balancer.exit(secs(3)).await.code(), Some(0));
+    let sidecar = cluster.pods.get_mut(&1).unwrap().sidecar.as_mut().unwrap();
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.exit(secs(3)).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_ends_when_the_last_client_has_gone() {
+    let mut cluster = Setup::plain(1).balancer(&["--drain", "60s"]).start().await;
+    let clients = connect(&cluster, cluster.addr(), 3).await;
+    cluster.balancer.signal("TERM");
+    eventually(secs(2), "unready at once", async || cluster.balancer.admin("/readyz").await.status == 503)
+        .await;
+    drop(clients);
+    assert_eq!(cluster.balancer.exit(secs(5)).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_exits_at_once() {
+    let mut cluster = Setup::plain(1).balancer(&["--drain", "60s"]).start().await;
+    let _clients = connect(&cluster, cluster.addr(), 3).await;
+    cluster.balancer.signal("TERM");
+    eventually(secs(2), "unready at once", async || cluster.balancer.admin("/readyz").await.status == 503)
+        .await;
+    cluster.balancer.signal("TERM");
+    cluster.balancer.exit(secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_told_to_end_gives_its_connections_away() {
+    let mut cluster = Setup::sidecars(3).sidecar(&["--drain", "20s"]).start().await;
+    let clients = cluster.fleet(0..40, millis(50)).await;
+    eventually(secs(10), "messages flow", async || clients.iter().all(|c| c.sent() >= 5)).await;
+    let sidecar = cluster.pods.get_mut(&1).unwrap().sidecar.as_mut().unwrap();
+    sidecar.signal("TERM");
+    let status = sidecar.exit(secs(15)).await;
+    assert_eq!(status.code(), Some(0), "{}", sidecar.output());
+    cluster.leave(1);
+    cluster.settled(0..40, secs(10)).await;
+    support::client::finish(clients).await;
+    cluster.verdict().assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_sidecars_own_are_spread_over_its_window() {
+    let mut cluster = Setup::sidecars(1).sidecar(DRAIN).start().await;
+    let clients = connect(&cluster, cluster.pod_addr(1), 40).await;
+    let since = Instant::now();
+    let sidecar = cluster.pods.get_mut(&1).unwrap().sidecar.as_mut().unwrap();
+    sidecar.signal("TERM");
+    let closed = closes(clients, since).await;
+    assert_spread(&closed, secs(3));
+    let sidecar = cluster.pods.get_mut(&1).unwrap().sidecar.as_mut().unwrap();
+    assert_eq!(sidecar.exit(secs(5)).await.code(), Some(0));
+}

@@ -1,0 +1,234 @@
+//! Dead nodes: handshakes go on by rank, live connections stay, and the keys come home when the node is back.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::net::SocketAddr;
+
+use support::{
+    Cluster, Raw, Setup,
+    client::{Driven, finish, key},
+    eventually,
+    fault::{Fault, Mode},
+    owner::{self, Candidate},
+    process::Process,
+    range::{ADMIN, APP, CLIENTS, Range},
+    wait::{millis, secs},
+};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::Instant,
+};
+
+/// The pods in the order in which they are tried for client `id`.
+fn ranked(cluster: &Cluster, id: u32) -> Vec<u8> {
+    let nodes: Vec<_> = cluster.members.owning().into_iter().map(Candidate::new).collect();
+    let host = |node: &String| *cluster.pods.iter().find(|(_, pod)| pod.id == *node).unwrap().0;
+    owner::ranked(&nodes, &key(id), 0).iter().map(host).collect()
+}
+
+async fn status(addr: SocketAddr, id: u32) -> (u16, Option<String>) {
+    let raw = Raw::connect(addr, "/", &format!("ws-user-id: {}\r\n", key(id))).await.unwrap();
+    (raw.answer.status, raw.answer.header("x-pod").map(str::to_owned))
+}
+
+#[tokio::test]
+async fn refused_plain_nodes_are_passed_over_by_rank() {
+    let mut cluster = Setup::plain(4).start().await;
+    let ranked = ranked(&cluster, 1);
+    for dead in 0..2 {
+        let (status, pod) = status(cluster.addr(), 1).await;
+        assert_eq!((status, pod.as_ref()), (101, Some(&cluster.pods[&ranked[dead]].id)));
+        cluster.kill(ranked[dead]);
+    }
+    assert_eq!(status(cluster.addr(), 1).await, (101, Some(cluster.pods[&ranked[2]].id.clone())));
+}
+
+#[tokio::test]
+async fn a_sidecar_whose_app_is_dead_is_passed_over() {
+    let mut cluster = Setup::sidecars(3).start().await;
+    let ranked = ranked(&cluster, 1);
+    cluster.pods.get_mut(&ranked[0]).unwrap().app = None;
+    for door in [cluster.addr(), cluster.pod_addr(ranked[1]), cluster.pod_addr(ranked[2])] {
+        assert_eq!(status(door, 1).await, (101, Some(cluster.pods[&ranked[1]].id.clone())), "{door}");
+    }
+}
+
+#[tokio::test]
+async fn three_dead_nodes_are_a_bad_gateway_and_the_fourth_serves_the_next() {
+    let mut cluster = Setup::plain(4).start().await;
+    let ranked = ranked(&cluster, 1);
+    ranked[..3].iter().for_each(|host| cluster.kill(*host));
+    assert_eq!(status(cluster.addr(), 1).await.0, 502);
+    assert_eq!(status(cluster.addr(), 1).await, (101, Some(cluster.pods[&ranked[3]].id.clone())));
+}
+
+#[tokio::test]
+async fn when_every_node_is_suspect_the_service_is_unavailable() {
+    let mut cluster = Setup::plain(2).start().await;
+    cluster.kill(1);
+    cluster.kill(2);
+    assert_eq!(status(cluster.addr(), 1).await.0, 502);
+    let raw = Raw::connect(cluster.addr(), "/", "ws-user-id: k\r\n").await.unwrap();
+    assert_eq!(raw.answer.status, 503);
+    assert!(raw.answer.header("retry-after").is_some());
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_take_connections_costs_the_dial_timeout() {
+    let range = Range::claim();
+    let (hole, _full) = black_hole(range.addr(1, APP)).await;
+    let logs = support::Logs::new();
+    let app = support::App::start(range.addr(2, APP), "good", &logs, Default::default()).await;
+    let nodes = [hole.to_string(), app.addr.to_string()];
+    let (_balancer, addr) = balancer(&range, &nodes).await;
+    let id = (0..).find(|id| owner::owner(&nodes, &key(*id)) == nodes[0]).unwrap();
+    let begun = Instant::now();
+    assert_eq!(status(addr, id).await, (101, Some("good".to_owned())));
+    assert!(begun.elapsed() >= millis(1900), "the dial timeout is 2 s: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(status(addr, id).await.0, 101);
+    assert!(begun.elapsed() < millis(1500), "a suspect node is not tried: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_the_handshake_costs_the_handshake_timeout() {
+    let range = Range::claim();
+    let silent = tokio::net::TcpListener::bind(range.addr(1, APP)).await.unwrap();
+    let logs = support::Logs::new();
+    let app = support::App::start(range.addr(2, APP), "good", &logs, Default::default()).await;
+    let nodes = [silent.local_addr().unwrap().to_string(), app.addr.to_string()];
+    let (_balancer, addr) = balancer(&range, &nodes).await;
+    let id = (0..).find(|id| owner::owner(&nodes, &key(*id)) == nodes[0]).unwrap();
+    let begun = Instant::now();
+    assert_eq!(status(addr, id).await, (101, Some("good".to_owned())));
+    assert!(begun.elapsed() < secs(9), "{:?}", begun.elapsed());
+}
+
+/// A listener whose queue is full, so that the kernel answers no further connection.
+async fn black_hole(addr: SocketAddr) -> (SocketAddr, (tokio::net::TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(addr).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let mut held = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(millis(300), TcpStream::connect(addr)).await {
+        held.push(stream);
+    }
+    (addr, (listener, held))
+}
+
+async fn balancer(range: &Range, nodes: &[String]) -> (Process, SocketAddr) {
+    let (listen, admin) = (range.addr(250, CLIENTS), range.addr(250, ADMIN).to_string());
+    let members = format!("static:{}", nodes.join(","));
+    let flags = ["--listen", &listen.to_string(), "--admin", &admin, "--members", &members];
+    let mut balancer = Process::balancer(&flags.map(str::to_owned));
+    balancer.ready().await;
+    (balancer, listen)
+}
+
+/// Sudden death of pod `dead` under load: all connections stay, and messages flow again within a second.
+async fn crash(setup: Setup, dead: u8) {
+    let mut cluster = setup.start().await;
+    let clients = cluster.fleet(0..60, millis(50)).await;
+    eventually(secs(20), "messages flow", async || clients.iter().all(|c| c.sent() >= 10)).await;
+    let orphans: Vec<u32> = (0..60).filter(|id| cluster.owner(*id) == dead).collect();
+    cluster.kill(dead);
+    let killed = Instant::now();
+    eventually(secs(5), "the survivors hold everybody", async || held(&cluster) == 60).await;
+    assert!(killed.elapsed() < millis(1500), "{:?} until everybody was taken over", killed.elapsed());
+    settle(&clients).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    println!("{verdict}");
+    assert!(verdict.closed.is_empty(), "{verdict}");
+    assert_eq!((verdict.up.repeated, verdict.up.reordered, verdict.up.invented), (0, 0, 0), "{verdict}");
+    assert_eq!(
+        (verdict.down.repeated, verdict.down.reordered, verdict.down.invented),
+        (0, 0, 0),
+        "{verdict}"
+    );
+    assert_eq!(verdict.moves, orphans.len(), "only the dead pod's clients moved: {verdict}");
+    assert!(verdict.up.lost <= 4 * orphans.len(), "{verdict}");
+}
+
+fn held(cluster: &Cluster) -> usize {
+    cluster.pods.values().filter_map(|pod| pod.app.as_ref()).map(|app| app.clients().len()).sum()
+}
+
+async fn settle(clients: &[Driven]) {
+    let goals: Vec<u64> = clients.iter().map(|client| client.sent() + 10).collect();
+    let reached = async || clients.iter().zip(&goals).all(|(client, goal)| client.sent() >= *goal);
+    eventually(secs(20), "messages flow again", reached).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_dies_at_once_closes_nobody() {
+    crash(Setup::sidecars(3), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_node_that_dies_at_once_closes_nobody() {
+    crash(Setup::plain(3), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_dies_behind_a_living_sidecar_closes_nobody() {
+    let mut cluster = Setup::sidecars(3).start().await;
+    let clients = cluster.fleet(0..30, millis(50)).await;
+    eventually(secs(20), "messages flow", async || clients.iter().all(|c| c.sent() >= 10)).await;
+    cluster.pods.get_mut(&1).unwrap().app = None;
+    eventually(secs(5), "the survivors hold everybody", async || held(&cluster) == 30).await;
+    settle(&clients).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    assert!(verdict.closed.is_empty() && verdict.up.repeated + verdict.up.reordered == 0, "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_home_when_their_pod_is_back() {
+    let mut cluster = Setup::sidecars(3).balancer(&["--suspect-for", "1s"]).start().await;
+    let clients = cluster.fleet(0..30, millis(100)).await;
+    eventually(secs(20), "messages flow", async || clients.iter().all(|c| c.sent() >= 5)).await;
+    cluster.kill(2);
+    eventually(secs(5), "the survivors hold everybody", async || held(&cluster) == 30).await;
+    cluster.add(2).await;
+    cluster.settled(0..30, secs(20)).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    assert!(verdict.closed.is_empty() && verdict.up.repeated + verdict.up.reordered == 0, "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_all_pods_gone_clients_are_held_and_then_told_to_come_back() {
+    let mut cluster = Setup::sidecars(2).balancer(&["--orphan-grace", "2s"]).start().await;
+    let mut raw = Raw::open(cluster.addr(), "k").await;
+    let gone = Instant::now();
+    cluster.kill(1);
+    cluster.kill(2);
+    let close = loop {
+        let frame = raw.read().await.unwrap();
+        if frame.opcode == support::raw::CLOSE {
+            break frame;
+        }
+    };
+    assert_eq!(close.code(), Some(1013));
+    assert!((millis(1500)..secs(6)).contains(&gone.elapsed()), "{:?}", gone.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_is_reset_is_dialled_again_at_once() {
+    let range = Range::claim();
+    let logs = support::Logs::new();
+    let app = support::App::start(range.addr(1, APP), "a", &logs, Default::default()).await;
+    let link = Fault::start(range.addr(2, APP), app.addr).await;
+    let (_balancer, addr) = balancer(&range, &[link.addr.to_string()]).await;
+    let mut client = support::Client::connect(addr, 0, &logs).await;
+    client.ask(secs(5)).await;
+    link.set(Mode::Cut);
+    link.set(Mode::Pass);
+    eventually(secs(5), "a second leg", async || app.shook(0) == 2).await;
+    client.ask(secs(5)).await;
+    client.leave().await;
+    let (clients, apps) = logs.read();
+    assert!(support::checker::check(&clients, &apps).closed.is_empty());
+}

@@ -1,0 +1,253 @@
+//! A whole deployment on one machine: pods (an app each, with or without a sidecar), a members file, a balancer.
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{
+    app::{App, Manners},
+    client::{Client, Driven, key},
+    log::Logs,
+    members::MembersFile,
+    owner,
+    process::Process,
+    range::{self, ADMIN, API, APP, CLIENTS, LISTEN},
+    wait::{eventually, secs},
+};
+
+/// The balancer's host in the range; pods count from 1.
+const BALANCER: u8 = 250;
+
+/// What a cluster is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub pods: u8,
+    pub sidecars: bool,
+    /// What stands behind the app's address in `--app`.
+    pub app_path: String,
+    pub manners: Manners,
+    pub balancer: Vec<String>,
+    pub sidecar: Vec<String>,
+}
+
+impl Setup {
+    /// Pods with sidecars.
+    pub fn sidecars(pods: u8) -> Self {
+        Self {
+            pods,
+            sidecars: true,
+            app_path: String::new(),
+            manners: Manners::default(),
+            balancer: Vec::new(),
+            sidecar: Vec::new(),
+        }
+    }
+
+    /// Plain WebSocket servers.
+    pub fn plain(pods: u8) -> Self {
+        Self { sidecars: false, ..Self::sidecars(pods) }
+    }
+
+    /// Every app's manners at its start.
+    pub fn manners(mut self, change: impl FnOnce(&mut Manners)) -> Self {
+        change(&mut self.manners);
+        self
+    }
+
+    /// Further flags for the balancer.
+    pub fn balancer(mut self, flags: &[&str]) -> Self {
+        self.balancer.extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Further flags for every sidecar.
+    pub fn sidecar(mut self, flags: &[&str]) -> Self {
+        self.sidecar.extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it all and waits until every part is ready.
+    pub async fn start(self) -> Cluster {
+        Cluster::start(self).await
+    }
+}
+
+pub struct Pod {
+    /// Its node id.
+    pub id: String,
+    pub app: Option<App>,
+    pub sidecar: Option<Process>,
+}
+
+pub struct Cluster {
+    pub balancer: Process,
+    pub pods: BTreeMap<u8, Pod>,
+    pub members: MembersFile,
+    pub logs: Arc<Logs>,
+    pub range: range::Range,
+    setup: Setup,
+}
+
+impl Cluster {
+    async fn start(setup: Setup) -> Self {
+        let range = range::Range::claim();
+        let members = MembersFile::new((1..=setup.pods).map(|host| node_id(&range, &setup, host)));
+        let (logs, mut pods) = (Logs::new(), BTreeMap::new());
+        for host in 1..=setup.pods {
+            pods.insert(host, start_pod(&range, &setup, &members, &logs, host).await);
+        }
+        let mut balancer = Process::balancer(&balancer_flags(&range, &setup, &members));
+        // Without members it does not get ready, as it should.
+        balancer.answers(if setup.pods == 0 { "/livez" } else { "/readyz" }).await;
+        for sidecar in pods.values_mut().filter_map(|pod| pod.sidecar.as_mut()) {
+            sidecar.ready().await;
+        }
+        Self { balancer, pods, members, logs, range, setup }
+    }
+
+    /// Where clients connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.range.addr(BALANCER, CLIENTS)
+    }
+
+    /// Where pod `host` takes legs, and clients that come without a balancer.
+    pub fn pod_addr(&self, host: u8) -> SocketAddr {
+        self.range.addr(host, if self.setup.sidecars { LISTEN } else { APP })
+    }
+
+    pub async fn client(&self, id: u32) -> Client {
+        Client::connect(self.addr(), id, &self.logs).await
+    }
+
+    /// Clients `ids`, connected and sending at every interval.
+    pub async fn fleet(&self, ids: Range<u32>, every: Duration) -> Vec<Driven> {
+        let clients = stream::iter(ids).map(|id| async move { self.client(id).await.drive(every) });
+        clients.buffered(32).collect().await
+    }
+
+    pub fn app(&self, host: u8) -> &App {
+        self.pods[&host].app.as_ref().expect("that app was stopped")
+    }
+
+    /// The pod that owns client `id` by the members file.
+    pub fn owner(&self, id: u32) -> u8 {
+        let owner = owner::owner(&self.members.owning(), &key(id));
+        *self.pods.iter().find(|(_, pod)| pod.id == owner).expect("an owner without a pod").0
+    }
+
+    /// The first client id from `from` that pod `host` owns.
+    pub fn client_of(&self, host: u8, from: u32) -> u32 {
+        (from..).find(|id| self.owner(*id) == host).unwrap()
+    }
+
+    /// A client id from `from` that belongs to `old` now and to `new` once the members are `nodes`.
+    pub fn mover(&self, old: u8, new: u8, nodes: &[u8]) -> u32 {
+        let ids: Vec<String> = nodes.iter().map(|host| node_id(&self.range, &self.setup, *host)).collect();
+        let target = node_id(&self.range, &self.setup, new);
+        (0..).find(|id| self.owner(*id) == old && owner::owner(&ids, &key(*id)) == target).unwrap()
+    }
+
+    /// Starts pod `host` without adding it to the members.
+    pub async fn add(&mut self, host: u8) {
+        let mut pod = start_pod(&self.range, &self.setup, &self.members, &self.logs, host).await;
+        if let Some(sidecar) = &mut pod.sidecar {
+            sidecar.ready().await;
+        }
+        self.pods.insert(host, pod);
+    }
+
+    /// Starts pod `host` and adds it to the members.
+    pub async fn join(&mut self, host: u8) {
+        self.add(host).await;
+        self.members.join(&node_id(&self.range, &self.setup, host));
+    }
+
+    pub fn drain(&mut self, host: u8) {
+        self.members.drain(&self.pods[&host].id);
+    }
+
+    pub fn leave(&mut self, host: u8) {
+        self.members.remove(&self.pods[&host].id);
+    }
+
+    /// Sudden death of app and sidecar.
+    pub fn kill(&mut self, host: u8) {
+        let pod = self.pods.get_mut(&host).unwrap();
+        pod.sidecar = None;
+        pod.app = None;
+    }
+
+    /// Ends a pod as Kubernetes would: SIGTERM to the sidecar, the app once that is gone.
+    pub async fn stop(&mut self, host: u8) {
+        let mut pod = self.pods.remove(&host).unwrap();
+        if let Some(sidecar) = &mut pod.sidecar {
+            sidecar.signal("TERM");
+            let status = sidecar.exit(secs(40)).await;
+            assert_eq!(status.code(), Some(0), "sidecar {host}: {}", sidecar.output());
+        }
+    }
+
+    /// Waits until each of these clients is held by its owner, and by nobody else.
+    pub async fn settled(&self, clients: impl Iterator<Item = u32> + Clone, within: Duration) {
+        let what = "every client at its owner";
+        eventually(within, what, async || self.misplaced(clients.clone()) == 0).await;
+    }
+
+    /// How many of these clients are not at their owner, or elsewhere too.
+    pub fn misplaced(&self, clients: impl Iterator<Item = u32>) -> usize {
+        let mut places: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        for (host, pod) in &self.pods {
+            for client in pod.app.iter().flat_map(App::clients) {
+                places.entry(client).or_default().push(*host);
+            }
+        }
+        clients.filter(|id| places.get(id).is_none_or(|held| *held != [self.owner(*id)])).count()
+    }
+
+    /// What the checker says of everything so far.
+    pub fn verdict(&self) -> super::checker::Verdict {
+        let (clients, apps) = self.logs.read();
+        super::checker::check(&clients, &apps)
+    }
+}
+
+fn node_id(range: &range::Range, setup: &Setup, host: u8) -> String {
+    range.addr(host, if setup.sidecars { LISTEN } else { APP }).to_string()
+}
+
+async fn start_pod(
+    range: &range::Range,
+    setup: &Setup,
+    members: &MembersFile,
+    logs: &Arc<Logs>,
+    host: u8,
+) -> Pod {
+    let id = node_id(range, setup, host);
+    let app = App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await;
+    let sidecar = setup.sidecars.then(|| Process::proxy(&sidecar_flags(range, setup, members, host)));
+    Pod { id, app: Some(app), sidecar }
+}
+
+fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile) -> Vec<String> {
+    let at = |port| range.addr(BALANCER, port).to_string();
+    let flags = [("--listen", at(CLIENTS)), ("--admin", at(ADMIN)), ("--members", members.uri())];
+    with(flags, &setup.balancer)
+}
+
+fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
+    let at = |port| range.addr(host, port).to_string();
+    let app = format!("ws://{}{}", at(APP), setup.app_path);
+    let flags = [
+        ("--listen", at(LISTEN)),
+        ("--api", at(API)),
+        ("--admin", at(ADMIN)),
+        ("--node", at(LISTEN)),
+        ("--app", app),
+        ("--members", members.uri()),
+    ];
+    with(flags, &setup.sidecar)
+}
+
+fn with<const N: usize>(flags: [(&str, String); N], more: &[String]) -> Vec<String> {
+    flags.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).chain(more.iter().cloned()).collect()
+}

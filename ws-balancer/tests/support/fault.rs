@@ -1,0 +1,122 @@
+//! A TCP proxy that misbehaves on command: stalls, delays, cuts, and closes one half.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+    task::JoinSet,
+};
+
+/// What happens to bytes that pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Pass,
+    /// Each chunk comes later by this much.
+    Delay(Duration),
+    /// Nothing passes and nothing ends: a link that has died silently. New connections are accepted by nobody.
+    Stall,
+    /// Everything is reset, and so is every new connection.
+    Cut,
+    /// The side towards the target is closed for writing; answers still come.
+    HalfClose,
+}
+
+/// Stands at `addr` in front of a target.
+pub struct Fault {
+    pub addr: SocketAddr,
+    mode: watch::Sender<Mode>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Fault {
+    pub async fn start(addr: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
+        let (mode, modes) = watch::channel(Mode::Pass);
+        let task = tokio::spawn(accept(listener, target, modes)).abort_handle();
+        Self { addr, mode, task }
+    }
+
+    /// Changes what happens from now on, to living connections too.
+    pub fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let passable = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
+        let Ok(mode) = passable else { return };
+        let Ok((client, _)) = listener.accept().await else { return };
+        if mode == Mode::Cut {
+            drop(client.set_zero_linger());
+            continue;
+        }
+        let modes = modes.clone();
+        connections.spawn(async move {
+            if let Ok(server) = TcpStream::connect(target).await {
+                connect(client, server, modes).await;
+            }
+        });
+    }
+}
+
+async fn connect(mut client: TcpStream, mut server: TcpStream, mut modes: watch::Receiver<Mode>) {
+    for stream in [&client, &server] {
+        drop(stream.set_nodelay(true));
+    }
+    let cut = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let up = pump(from_client, to_server, modes.clone(), true);
+        let down = pump(from_server, to_client, modes.clone(), false);
+        tokio::select! {
+            _ = async { tokio::join!(up, down) } => false,
+            _ = modes.wait_for(|mode| *mode == Mode::Cut) => true,
+        }
+    };
+    if cut {
+        drop((client.set_zero_linger(), server.set_zero_linger()));
+    }
+}
+
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut modes: watch::Receiver<Mode>,
+    towards_target: bool,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let mut ends = modes.clone();
+        let half_closed = async {
+            match towards_target {
+                true => drop(ends.wait_for(|mode| *mode == Mode::HalfClose).await),
+                false => std::future::pending().await,
+            }
+        };
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read.unwrap_or(0),
+            () = half_closed => 0,
+        };
+        let Ok(mode) = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode) else { return };
+        if let Mode::Delay(delay) = mode {
+            tokio::time::sleep(delay).await;
+        }
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            drop(to.shutdown().await);
+            return;
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What the process tests share: real binaries on loopback, an application and clients that can be told how to
+//! behave, and a checker that compares what both ends have seen.
+//!
+//! Reading order: `range` → `process` → `members` → `app`, `client`, `raw` → `log`, `checker` → `cluster`.
+#![allow(dead_code, unused_imports, unreachable_pub, missing_debug_implementations, clippy::unwrap_used)]
+
+pub mod app;
+pub mod checker;
+pub mod client;
+pub mod cluster;
+pub mod fault;
+pub mod http;
+pub mod log;
+pub mod members;
+pub mod numbered;
+pub mod owner;
+pub mod process;
+pub mod range;
+pub mod raw;
+pub mod wait;
+
+pub use app::App;
+pub use client::Client;
+pub use cluster::{Cluster, Setup};
+pub use log::Logs;
+pub use raw::Raw;
+pub use wait::eventually;
