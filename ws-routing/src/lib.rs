@@ -1,4 +1,174 @@
 //! Rendezvous hashing, a membership view, and a WebSocket proxy that moves live connections between pods.
+//!
+//! State lives per *key* (a user, a device, a document, a room), and with more than one pod everybody must agree which
+//! pod has it. Here that is one pure function of the key and the set of members: no directory, no lock, no broadcast.
+//! When pods come and go, only the keys whose owner changed move.
+//!
+//! ```
+//! use ws_routing::{Key, Members, Node};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let ids = ["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400"];
+//!     let nodes: Vec<Node> = ids.iter().map(|id| id.parse().map(Node::new)).collect::<Result<_, _>>()?;
+//!     let members = Members::new(nodes, 0);
+//!
+//!     let key = Key::new("user-42")?;
+//!     let best: Vec<&str> = members.walk(&key, 2).map(|node| node.id.as_str()).collect();
+//!     println!("{key} lives at {}, and moves to {} when that dies", best[0], best[1]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # When not to use it
+//!
+//! * **The load of single keys differs wildly.** Every key goes to one node, however hot it is. What spreads one key
+//!   over many nodes is something else: replicas, or bounded loads.
+//! * **Tens of thousands of nodes and a pick for each packet.** A pick looks at every node. Above some hundred of them
+//!   Maglev and anchor hashing pick faster; see below for what they ask in return.
+//! * **Any node will do.** If nothing is kept per key, take the least busy one.
+//! * **State must survive its node.** This crate says who owns a key. It stores and replicates nothing.
+//!
+//! # How it differs
+//!
+//! All of them move few keys. They differ in what else must be agreed on for two processes to give one answer:
+//!
+//! | | what the answer depends on | next choice after the first | nodes leave | weights |
+//! | --- | --- | --- | --- | --- |
+//! | rendezvous (here) | the set of nodes | yes, all in order | any, and nothing else moves | exact |
+//! | hash ring | the set, and points per node | by walking on | any, and nothing else moves | by number of points |
+//! | Maglev | the set, and the table's size | no | any, and some other keys move too | by number of entries |
+//! | jump | how many there are, numbered 0 to n - 1 | no | only the last number | no |
+//! | anchor | the order of all joins and leaves so far | no | any, and nothing else moves | no |
+//!
+//! COMPARISON
+//!
+//! # What it costs
+//!
+//! COSTS
+//!
+//! The loop that scores is compiled for AVX-512, AVX2 and plain processors, and chosen when the program runs. The
+//! answers are the same on each. Where weights differ, a pick takes longer, as the table says; equal weights of
+//! whatever size cost nothing.
+//!
+//! Memory: a [`Members`] has about 150 bytes a node. A [`Placement`](rendezvous::Placement) has 20 bytes and the caller's token a
+//! key. A [`Key`] is its text, counted by reference.
+//!
+//! # What is guaranteed
+//!
+//! * **Frozen.** [The function](rendezvous#the-function) never changes within a major version, on any platform and with
+//!   any feature set: `tests/ownership-v1.json` in the package holds recorded answers, which other languages are
+//!   checked against as well.
+//! * **Minimal movement.** A node that leaves moves its own keys only; one that joins is moved to, never between others.
+//! * **Whole snapshots.** A reader of the `View` (feature `proxy`) never sees half an update, and [`Members`] are never
+//!   changed after they were made.
+//! * **Never empty again.** A source that fails, or that suddenly knows of nobody, leaves the last good set in place.
+//! * **Comparable.** Two processes with the same [fingerprint](Members::fingerprint) give the same answers to
+//!   everything.
+//! * No `unsafe` of our own, no task that nobody waits for, no global state.
+//!
+//! # Cookbook
+//!
+//! **A heavier node, and one that drains.** A draining node owns nothing while another is ready.
+//!
+//! ```
+//! # use ws_routing::{Members, Node, NodeState, node::Weight};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let small = Node::new("10.0.0.1:7400".parse()?);
+//! let large = Node { weight: Weight::new(300)?, ..Node::new("10.0.0.2:7400".parse()?) };
+//! let leaving = Node { state: NodeState::Draining, ..Node::new("10.0.0.3:7400".parse()?) };
+//! let members = Members::new([small, large, leaving], 0);
+//! assert_eq!(members.candidates().count(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Nobody outside may aim keys at one node.** Give all parts the same secret ring seed.
+//!
+//! ```
+//! # use ws_routing::{Members, Node};
+//! # let nodes: Vec<Node> = Vec::new();
+//! let ring_seed = 0x5eed_0f0f_b16b_00b5; // from a secret, the same everywhere
+//! let members = Members::new(nodes, ring_seed);
+//! # assert!(members.is_empty());
+//! ```
+//!
+//! **Do these two processes agree?** Compare fingerprints before looking for any other fault.
+//!
+//! ```
+//! # use ws_routing::Members;
+//! # let (here, there) = (Members::default(), Members::default().fingerprint().to_string());
+//! assert_eq!(here.fingerprint().to_string(), there);
+//! ```
+//!
+//! **Which of my million keys move?** Track them in a [`Placement`](rendezvous::Placement): an update yields the keys
+//! that move, each with where from and where to.
+//!
+//! ```
+//! # use ws_routing::{Key, Members, rendezvous::Placement};
+//! # let (before, after, key) = (Members::default(), Members::default(), Key::new("user-42").unwrap());
+//! let mut placement = Placement::new(before.candidates());
+//! let entry = placement.insert(before.key_hash(&key), "what I know it by");
+//! for moved in placement.update(after.candidates()) {
+//!     println!("{}: from {:?} to {:?}", moved.token, moved.from, moved.to);
+//! }
+//! assert_eq!(placement.remove(entry), Some("what I know it by"));
+//! ```
+//!
+//! **Follow the members of a service** (feature `proxy`; `dns` for DNS names). The future is yours to spawn.
+//!
+//! ```
+//! # #[cfg(feature = "proxy")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use ws_routing::{Key, membership::{self, FollowOptions, MembersUri}};
+//!
+//! let uri: MembersUri = "file:/etc/ws/members".parse()?;
+//! let (writer, view) = membership::channel(0);
+//! let source = uri.open(0).await?;
+//! tokio::spawn(membership::follow(source, writer, FollowOptions::default()));
+//!
+//! view.first().await?;
+//! let owner = view.load().owner(&Key::new("user-42")?).cloned();
+//! # drop(owner);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **The proxy inside a program of your own** (feature `proxy`): each client is a future, and so are the moves.
+//!
+//! ```
+//! # #[cfg(feature = "proxy")]
+//! # async fn example(view: ws_routing::membership::View) -> std::io::Result<()> {
+//! let proxy = ws_routing::proxy::Proxy::builder(view).build();
+//! let moves = proxy.clone();
+//! tokio::spawn(async move { moves.run().await });
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! loop {
+//!     let (client, addr) = listener.accept().await?;
+//!     let proxy = proxy.clone();
+//!     tokio::spawn(async move { proxy.serve(client, addr).await });
+//! }
+//! # }
+//! ```
+//!
+//! # Map, in reading order
+//!
+//! | module | what it holds | feature |
+//! | --- | --- | --- |
+//! | [`key`], [`node`] | what is routed, and where to | |
+//! | [`rendezvous`] | the function, and tracked keys | |
+//! | [`membership`] | who the members are; with `proxy` the sources and the view | |
+//! | `frame` | WebSocket frame headers without I/O | `proxy` |
+//! | `proxy` | one client's connection, whatever node it is at | `proxy` |
+//! | `session`, `app` | the node's side of it: connections by key, the way to the application | `proxy` |
+//! | `serve`, `drain`, `admin`, `metrics` | the life of a process | `proxy` |
+//!
+//! # Features
+//!
+//! The default is none of them: key, node, rendezvous and fixed members, without an async runtime. Features add API and
+//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `full` everything.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod key;
 pub mod node;
