@@ -8,9 +8,9 @@ use std::{fmt::Debug, future::Future, pin::Pin};
 pub use websocket::{InvalidApp, WebSocketApp};
 
 use crate::proxy::{
+    LegStream,
     connect::{DialError, OpenError, Opened},
     handshake::{Handshake, LegHeaders},
-    leg::LegStream,
 };
 
 /// A way to the application.

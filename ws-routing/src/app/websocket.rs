@@ -6,9 +6,9 @@ use tokio::time::timeout;
 
 use super::{App, AppError, Opening};
 use crate::proxy::{
+    LegStream,
     connect::{self, DialError},
     handshake::{Handshake, LegHeaders},
-    leg::LegStream,
 };
 
 /// A WebSocket server beside this process, as `ws://HOST:PORT[/PREFIX]` names it.

@@ -1,9 +1,6 @@
 //! What a [`Proxy`] is made of.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use tokio::sync::Semaphore;
 
@@ -150,7 +147,3 @@ impl Builder {
         Proxy::from_inner(inner)
     }
 }
-
-/// An address that stands for "unknown", where a request came through another server.
-pub(super) const UNKNOWN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

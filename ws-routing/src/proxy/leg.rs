@@ -13,10 +13,10 @@ use tokio::{
 
 /// One leg's byte stream.
 #[derive(Debug)]
-pub(crate) enum LegStream {
+pub enum LegStream {
     /// A TCP connection of its own.
     Tcp(TcpStream),
-    /// To the sidecar in this very process.
+    /// Within this process: to its own sidecar, or to an app that speaks something else than WebSocket.
     Local(DuplexStream),
 }
 

@@ -13,7 +13,7 @@ mod builder;
 pub(crate) mod core;
 mod drive;
 mod health;
-pub(crate) mod leg;
+mod leg;
 mod moves;
 mod probes;
 pub(crate) mod relay;
@@ -22,5 +22,6 @@ pub(crate) mod wire;
 
 pub use builder::Builder;
 pub use core::DialSettings;
+pub use leg::LegStream;
 pub use relay::Settings;
 pub use service::Proxy;

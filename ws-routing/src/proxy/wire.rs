@@ -73,11 +73,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         !self.pending.is_empty() && !self.broken
     }
 
-    /// Whether something was read and not consumed.
-    pub(crate) fn holds(&self) -> bool {
-        !self.held.is_empty()
-    }
-
     /// Whether writing has failed. Reading may still bring what the peer said last.
     pub(crate) fn broken(&self) -> bool {
         self.broken

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     metrics::{Direction, Metrics},
-    proxy::{error::CloseReason, leg::LegStream, relay::Blocked, wire::Wire},
+    proxy::{LegStream, error::CloseReason, relay::Blocked, wire::Wire},
 };
 
 /// How many rounds one poll may take before other tasks get their turn.

@@ -19,11 +19,10 @@ use crate::{
     metrics::Metrics,
     node::{NodeId, NodeState},
     proxy::{
-        Settings,
+        LegStream, Settings,
         connect::{OpenError, Opened, Upgraded},
         error::{Refusal, SidecarRefusal},
         handshake::{Handshake, LegHeaders, finish, head::RequestHead},
-        leg::LegStream,
         relay::Nonce,
         wire::Wire,
     },
