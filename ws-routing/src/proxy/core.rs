@@ -87,7 +87,8 @@ pub(crate) struct Core {
 pub(crate) struct Connection {
     pub(super) id: Arc<str>,
     pub(super) key: Key,
-    pub(super) remote: SocketAddr,
+    /// The client's address, where it is known.
+    pub(super) remote: Option<SocketAddr>,
     pub(super) since: SystemTime,
     pub(super) handshake: Handshake,
     pub(super) agreed: Agreed,

@@ -18,6 +18,7 @@ mod moves;
 mod probes;
 pub(crate) mod relay;
 mod service;
+mod tower;
 pub(crate) mod wire;
 
 pub use builder::Builder;
@@ -25,3 +26,4 @@ pub use core::DialSettings;
 pub use leg::LegStream;
 pub use relay::Settings;
 pub use service::Proxy;
+pub use tower::{Body, ClientAddr};

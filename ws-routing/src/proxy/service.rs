@@ -7,9 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use http::request::Parts;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -112,10 +113,10 @@ impl Proxy {
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let began = Instant::now();
-        match self.admit(peer, head).await {
+        match self.admit(Some(peer), &head.parts).await {
             Ok(Admitted::Leg(admitted)) => {
                 let answer = admitted.dialed.accepted.render(None);
-                let stall = self.inner.core.settings.stall_timeout;
+                let stall = self.stall_timeout();
                 if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
                     self.inner.core.metrics.handshake().observe(began.elapsed());
                     self.relay(io, &head.leftover(), *admitted).await;
@@ -123,7 +124,7 @@ impl Proxy {
             }
             Ok(Admitted::Answered(answered, _place)) => {
                 // The client is closed whatever becomes of the answer.
-                let _ = answered.forward(&mut io, self.inner.core.settings.stall_timeout).await;
+                let _ = answered.forward(&mut io, self.stall_timeout()).await;
                 let _ = finish(&mut io, &[]).await;
             }
             Err(refusal) => self.refuse(&mut io, &refusal).await,
@@ -142,27 +143,33 @@ impl Proxy {
         &self.inner.core.view
     }
 
-    async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.inner.core.settings.stall_timeout
+    }
+
+    pub(super) fn count_refusal(&self, refusal: &Refusal) {
         self.inner.core.metrics.refused(refusal.status().as_u16()).inc();
+    }
+
+    async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
+        self.count_refusal(refusal);
         // Nobody is left to be told when this fails.
         let _ = finish(io, &refusal.render()).await;
     }
 
     /// Checks a handshake and opens its leg.
-    async fn admit(&self, peer: SocketAddr, head: &RequestHead) -> Result<Admitted, Refusal> {
+    pub(super) async fn admit(&self, peer: Option<SocketAddr>, parts: &Parts) -> Result<Admitted, Refusal> {
         let inner = &self.inner;
-        let trace = rand::random::<[u8; 24]>();
-        let edge = Edge { client: peer.ip(), secure: false, trace };
-        let mut handshake = Handshake::check(&head.parts, Some(&edge))?;
+        let edge = peer.map(|peer| Edge { client: peer.ip(), secure: false, trace: rand::random() });
+        let mut handshake = Handshake::check(parts, edge.as_ref())?;
         if inner.drain.as_ref().is_some_and(Drain::is_draining) {
             return Err(Refusal::Draining);
         }
         let place = self.take_place()?;
         if let Some(origins) = &inner.origins {
-            origins.check(&head.parts.headers)?;
+            origins.check(&parts.headers)?;
         }
-        let key =
-            inner.keys.find(&head.parts)?.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
+        let key = inner.keys.find(parts)?.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
         if inner.core.settings.skip_on_move > 0 {
             handshake = handshake.without_server_context();
         }
@@ -190,7 +197,7 @@ impl Proxy {
     }
 
     /// Relays an admitted client until it ends.
-    async fn relay(&self, io: impl AsyncRead + AsyncWrite + Unpin, held: &[u8], admitted: Opened) {
+    pub(super) async fn relay(&self, io: impl AsyncRead + AsyncWrite + Unpin, held: &[u8], admitted: Opened) {
         let core = &self.inner.core;
         let Opened { connection, dialed, place } = admitted;
         let _guard = self.inner.drain.as_ref().map(Drain::guard);
@@ -209,7 +216,7 @@ impl Proxy {
         let node = connection.ticket.node();
         let seconds = connection.since.elapsed().unwrap_or_default().as_secs();
         tracing::info!(
-            connection = %connection.id, key = %self.shown(&connection.key), remote = %connection.remote, %node,
+            connection = %connection.id, key = %self.shown(&connection.key), remote = ?connection.remote, %node,
             code = end.code, by = ?end.by, seconds, "connection ended"
         );
     }
@@ -239,20 +246,20 @@ impl fmt::Debug for Inner {
 }
 
 /// What became of a handshake that was not refused by us.
-enum Admitted {
+pub(super) enum Admitted {
     Leg(Box<Opened>),
     Answered(Box<super::connect::Answered<super::leg::LegStream>>, Place),
 }
 
 /// A connection that is about to be relayed.
-struct Opened {
+pub(super) struct Opened {
     connection: Arc<Connection>,
-    dialed: Dialed,
+    pub(super) dialed: Dialed,
     place: Place,
 }
 
 /// One of the places of `max_connections`, until it is dropped.
-struct Place {
+pub(super) struct Place {
     inner: Arc<Inner>,
 }
 
