@@ -9,7 +9,7 @@ use support::{
     Cluster, Raw, Setup,
     client::{Driven, finish, key},
     eventually,
-    fault::{Fault, Mode},
+    fault::Fault,
     owner::{self, Candidate},
     process::Process,
     range::{ADMIN, APP, CLIENTS, Range},
@@ -224,8 +224,7 @@ async fn a_link_that_is_reset_is_dialled_again_at_once() {
     let (_balancer, addr) = balancer(&range, &[link.addr.to_string()]).await;
     let mut client = support::Client::connect(addr, 0, &logs).await;
     client.ask(secs(5)).await;
-    link.set(Mode::Cut);
-    link.set(Mode::Pass);
+    link.reset();
     eventually(secs(5), "a second leg", async || app.shook(0) == 2).await;
     client.ask(secs(5)).await;
     client.leave().await;
