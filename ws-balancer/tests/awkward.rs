@@ -150,7 +150,7 @@ async fn a_new_pod_that_dies_in_the_middle_of_moves_costs_nothing() {
     cluster.settled(0..40, secs(40)).await;
     finish(clients).await;
     let verdict = cluster.verdict();
-    println!("{verdict}");
+    eprintln!("{verdict}");
     verdict.assert_clean();
 }
 

@@ -23,7 +23,7 @@ use tokio::{
 /// Python with the `websockets` package in an environment of its own; `None`, and why, without one.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PYTHON.get_or_init(|| install().inspect_err(|why| println!("skipped: {why}")).ok()).as_deref()
+    PYTHON.get_or_init(|| install().inspect_err(|why| eprintln!("skipped: {why}")).ok()).as_deref()
 }
 
 fn install() -> Result<PathBuf, String> {

@@ -124,3 +124,19 @@ async fn clients_of_a_sidecars_own_are_spread_over_its_window() {
     let sidecar = cluster.pods.get_mut(&1).unwrap().sidecar.as_mut().unwrap();
     assert_eq!(sidecar.exit(secs(5)).await.code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_drain_command_returns_when_its_sidecar_is_empty() {
+    let mut cluster = Setup::sidecars(2).start().await;
+    let clients = cluster.fleet(0..20, millis(50)).await;
+    eventually(secs(10), "messages flow", async || clients.iter().all(|c| c.sent() >= 5)).await;
+    let admin = cluster.range.addr(1, support::range::ADMIN).to_string();
+    let mut command = support::process::Process::proxy(&["drain".to_owned(), "--admin".to_owned(), admin]);
+    let status = command.exit(secs(15)).await;
+    assert_eq!(status.code(), Some(0), "{}", command.output());
+    assert!(cluster.app(1).clients().is_empty(), "it returned too early");
+    cluster.leave(1);
+    cluster.stop(1).await;
+    support::client::finish(clients).await;
+    cluster.verdict().assert_clean();
+}

@@ -88,13 +88,13 @@ fn good_logs_are_clean() {
 
 #[test]
 fn a_message_that_no_app_saw_is_lost() {
-    let verdict = after(|_, apps| drop(apps.remove(got(apps, 1, 1))));
+    let verdict = after(|_, apps| _ = apps.remove(got(apps, 1, 1)));
     assert_eq!(verdict.up, Faults { lost: 1, ..Faults::default() });
 }
 
 #[test]
 fn a_word_that_no_client_saw_is_lost() {
-    let verdict = after(|clients, _| drop(clients.remove(heard(clients, 1, 1))));
+    let verdict = after(|clients, _| _ = clients.remove(heard(clients, 1, 1)));
     assert_eq!(verdict.down, Faults { lost: 1, ..Faults::default() });
 }
 

@@ -37,7 +37,7 @@ async fn at_home(cluster: &Cluster, clients: &[Driven]) {
 async fn unnoticed(cluster: &Cluster, clients: Vec<Driven>) {
     finish(clients).await;
     let verdict = cluster.verdict();
-    println!("{verdict}");
+    eprintln!("{verdict}");
     verdict.assert_clean();
     assert!(verdict.pause < secs(1), "{verdict}");
 }
@@ -124,7 +124,7 @@ async fn conversations(setup: Setup, clients: u32, think: Duration) -> support::
     flow(&talking, 2).await;
     finish(talking).await;
     let verdict = cluster.verdict();
-    println!("{verdict}");
+    eprintln!("{verdict}");
     assert!(verdict.moves > 0, "{verdict}");
     verdict
 }
@@ -223,4 +223,50 @@ async fn the_handshake_is_replayed_and_marked() {
     assert_eq!(second.header("ws-routing-view"), fingerprint.as_str());
     raw.frame(true, support::raw::TEXT, b"still here").await.unwrap();
     assert_eq!(raw.message().await.unwrap().1, b"still here");
+}
+
+/// Fragments, pings between them and sizes around the buffers' edges, while the far end changes again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_every_shape_stay_whole_in_motion() {
+    let mut cluster = Setup::sidecars(2).start().await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut talks = tokio::task::JoinSet::new();
+    for id in 0..12 {
+        let headers = format!("ws-user-id: {}\r\nx-client: {id}\r\n", key(id));
+        let raw = Raw::connect(cluster.addr(), "/", &headers).await.unwrap();
+        talks.spawn(shapes(raw, stopped.clone()));
+    }
+    for (new, old) in [(3, 1), (4, 2), (5, 3)] {
+        cluster.join(new).await;
+        cluster.settled(0..12, secs(20)).await;
+        cluster.drain(old);
+        cluster.settled(0..12, secs(20)).await;
+        cluster.leave(old);
+        cluster.stop(old).await;
+    }
+    stop.send_replace(true);
+    let mut echoes = 0;
+    while let Some(talked) = talks.join_next().await {
+        echoes += talked.unwrap();
+    }
+    assert!(echoes > 100, "only {echoes} messages");
+}
+
+/// Says messages of all shapes, one after another, until it is told to stop; panics unless each comes back as it was.
+async fn shapes(mut raw: Raw, stopped: tokio::sync::watch::Receiver<bool>) -> usize {
+    const SIZES: [usize; 8] = [0, 1, 126, 4_096, 65_535, 65_536, 65_537, 300_000];
+    for n in 0.. {
+        if *stopped.borrow() {
+            return n;
+        }
+        let payload = support::app::pattern(SIZES[n % SIZES.len()] + n);
+        let third = payload.len() / 3;
+        raw.frame(false, support::raw::BINARY, &payload[..third]).await.unwrap();
+        raw.frame(true, support::raw::PING, &[n.to_be_bytes()[7]]).await.unwrap();
+        raw.frame(false, support::raw::CONTINUATION, &payload[third..2 * third]).await.unwrap();
+        raw.frame(true, support::raw::CONTINUATION, &payload[2 * third..]).await.unwrap();
+        let (opcode, echo) = raw.message().await.unwrap();
+        assert!((opcode, &echo) == (support::raw::BINARY, &payload), "message {n} came back changed");
+    }
+    unreachable!("the numbers do not end")
 }

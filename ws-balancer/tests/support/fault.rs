@@ -30,6 +30,7 @@ pub enum Mode {
 pub struct Fault {
     pub addr: SocketAddr,
     mode: watch::Sender<Mode>,
+    resets: watch::Sender<()>,
     task: tokio::task::AbortHandle,
 }
 
@@ -37,13 +38,19 @@ impl Fault {
     pub async fn start(addr: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
         let (mode, modes) = watch::channel(Mode::Pass);
-        let task = tokio::spawn(accept(listener, target, modes)).abort_handle();
-        Self { addr, mode, task }
+        let resets = watch::Sender::new(());
+        let task = tokio::spawn(accept(listener, target, modes, resets.clone())).abort_handle();
+        Self { addr, mode, resets, task }
     }
 
     /// Changes what happens from now on, to living connections too.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// Resets every living connection, once. New ones pass.
+    pub fn reset(&self) {
+        self.resets.send_replace(());
     }
 }
 
@@ -53,7 +60,12 @@ impl Drop for Fault {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    mut modes: watch::Receiver<Mode>,
+    resets: watch::Sender<()>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let passable = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
@@ -63,16 +75,21 @@ async fn accept(listener: TcpListener, target: SocketAddr, mut modes: watch::Rec
             drop(client.set_zero_linger());
             continue;
         }
-        let modes = modes.clone();
+        let (modes, resets) = (modes.clone(), resets.subscribe());
         connections.spawn(async move {
             if let Ok(server) = TcpStream::connect(target).await {
-                connect(client, server, modes).await;
+                connect(client, server, modes, resets).await;
             }
         });
     }
 }
 
-async fn connect(mut client: TcpStream, mut server: TcpStream, mut modes: watch::Receiver<Mode>) {
+async fn connect(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    mut modes: watch::Receiver<Mode>,
+    mut resets: watch::Receiver<()>,
+) {
     for stream in [&client, &server] {
         drop(stream.set_nodelay(true));
     }
@@ -84,6 +101,7 @@ async fn connect(mut client: TcpStream, mut server: TcpStream, mut modes: watch:
         tokio::select! {
             _ = async { tokio::join!(up, down) } => false,
             _ = modes.wait_for(|mode| *mode == Mode::Cut) => true,
+            _ = resets.changed() => true,
         }
     };
     if cut {

@@ -36,7 +36,7 @@ async fn step(name: &str, deployment: &mut Deployment, crowd: &Crowd) -> anyhow:
         let misplaced = crowd.misplaced(&owners);
         if leaving + misplaced == 0 {
             println!("{name}: all clients at their owners after {} ms", begun.elapsed().as_millis());
-            return Ok(true);
+            return Ok(talk(crowd).await);
         }
         if begun.elapsed() > STEP {
             println!(
@@ -46,4 +46,13 @@ async fn step(name: &str, deployment: &mut Deployment, crowd: &Crowd) -> anyhow:
         }
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Lets everybody say a few things more, so that the next change meets a busy crowd.
+async fn talk(crowd: &Crowd) -> bool {
+    let (begun, goal) = (Instant::now(), crowd.table().messages + 10 * crowd.table().connections as u64);
+    while crowd.table().messages < goal && begun.elapsed() < STEP {
+        sleep(Duration::from_millis(50)).await;
+    }
+    crowd.table().messages >= goal
 }

@@ -1,9 +1,9 @@
 //! One pod: the chat app, and the real sidecar beside it, in a process of their own so that a kill is a kill.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{io, net::Ipv4Addr, path::PathBuf};
 
 use clap::Parser as _;
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::app;
 
@@ -47,8 +47,13 @@ fn sidecar(args: &Args) -> anyhow::Result<ws_proxy::Args> {
     Ok(ws_proxy::Args::Run(Box::new(ws_proxy::RunArgs::try_parse_from(flags)?)))
 }
 
-/// The demo holds this process's stdin: when it is gone, so are its pods.
+/// The demo holds this process's stdin: when it is gone, so are its pods. On a thread of its own, as the runtime would
+/// wait for a read of stdin before it ends.
 async fn orphaned() {
-    let mut byte = [0];
-    while tokio::io::stdin().read(&mut byte).await.is_ok_and(|read| read > 0) {}
+    let (held, ended) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        drop(io::copy(&mut io::stdin(), &mut io::sink()));
+        drop(held);
+    });
+    drop(ended.await);
 }
