@@ -16,7 +16,7 @@ use hickory_resolver::{
 };
 use tokio::time::sleep;
 
-use super::{NextUpdate, Source, SourceError, Update, backoff, backoff::Backoff};
+use super::{NextUpdate, Source, SourceError, Update, backoff::Backoff};
 use crate::node::Node;
 
 /// Answers are asked for again when their TTL is over, but neither earlier nor later than this, plus up to a tenth.
@@ -85,7 +85,7 @@ impl Dns {
         match answer {
             Ok(answer) => {
                 self.backoff.reset();
-                self.wait = answer.ttl().mul_f64(1.0 + 0.1 * backoff::random());
+                self.wait = answer.ttl().mul_f64(1.0 + 0.1 * rand::random::<f64>());
                 Ok(Update::Reset(self.seen.take(&answer)))
             }
             Err(problem) => {
