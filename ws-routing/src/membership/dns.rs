@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     net::SocketAddr,
     time::Duration,
 };
@@ -68,7 +69,7 @@ impl Dns {
 
     fn new(target: Target, nameserver: Nameserver) -> Result<Self, InvalidDns> {
         Ok(Self {
-            resolver: nameserver.resolver().map_err(InvalidDns::Configuration)?,
+            resolver: nameserver.resolver().map_err(|error| InvalidDns::Configuration(error.into()))?,
             target,
             seen: Seen::default(),
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(15)),
@@ -182,7 +183,7 @@ pub enum InvalidDns {
     Name(String),
     /// The system's resolver configuration cannot be used.
     #[error("cannot set up the resolver")]
-    Configuration(#[source] NetError),
+    Configuration(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// A question without an answer.
