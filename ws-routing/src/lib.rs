@@ -166,7 +166,8 @@
 //! # Features
 //!
 //! The default is none of them: key, node, rendezvous and fixed members, without an async runtime. Features add API and
-//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `full` everything.
+//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `kube` Kubernetes
+//! (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -6,6 +6,8 @@ mod membership {
     #[cfg(feature = "dns")]
     mod dns;
     mod file;
+    #[cfg(feature = "kube")]
+    mod kubernetes;
     mod properties;
     mod remote;
 }

@@ -1,9 +1,6 @@
 //! Waiting longer and longer between tries, never in step with others.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Doubles from a floor to a cap; each wait is between a half and the whole of that.
 #[derive(Debug)]
@@ -22,18 +19,13 @@ impl Backoff {
     pub(crate) fn wait(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(self.cap);
-        whole.mul_f64(0.5 + 0.5 * random())
+        whole.mul_f64(0.5 + 0.5 * rand::random::<f64>())
     }
 
     /// It works again.
     pub(crate) const fn reset(&mut self) {
         self.next = self.floor;
     }
-}
-
-/// From 0 to below 1, for spreading in time only: anybody may guess it.
-pub(crate) fn random() -> f64 {
-    f64::from(RandomState::new().hash_one(0_u8) as u32) / (f64::from(u32::MAX) + 1.0)
 }
 
 #[cfg(test)]

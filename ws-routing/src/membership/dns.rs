@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     net::SocketAddr,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use hickory_resolver::{
 };
 use tokio::time::sleep;
 
-use super::{NextUpdate, Source, SourceError, Update, backoff, backoff::Backoff};
+use super::{NextUpdate, Source, SourceError, Update, backoff::Backoff};
 use crate::node::Node;
 
 /// Answers are asked for again when their TTL is over, but neither earlier nor later than this, plus up to a tenth.
@@ -68,7 +69,7 @@ impl Dns {
 
     fn new(target: Target, nameserver: Nameserver) -> Result<Self, InvalidDns> {
         Ok(Self {
-            resolver: nameserver.resolver().map_err(InvalidDns::Configuration)?,
+            resolver: nameserver.resolver().map_err(|error| InvalidDns::Configuration(error.into()))?,
             target,
             seen: Seen::default(),
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(15)),
@@ -85,7 +86,7 @@ impl Dns {
         match answer {
             Ok(answer) => {
                 self.backoff.reset();
-                self.wait = answer.ttl().mul_f64(1.0 + 0.1 * backoff::random());
+                self.wait = answer.ttl().mul_f64(1.0 + 0.1 * rand::random::<f64>());
                 Ok(Update::Reset(self.seen.take(&answer)))
             }
             Err(problem) => {
@@ -182,7 +183,7 @@ pub enum InvalidDns {
     Name(String),
     /// The system's resolver configuration cannot be used.
     #[error("cannot set up the resolver")]
-    Configuration(#[source] NetError),
+    Configuration(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// A question without an answer.

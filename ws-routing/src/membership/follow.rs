@@ -153,7 +153,8 @@ impl Urgency {
     }
 }
 
-async fn at(due: Option<Instant>) {
+/// Waits for that time, or for ever.
+pub(super) async fn at(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due).await,
         None => future::pending().await,

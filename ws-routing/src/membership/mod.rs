@@ -16,11 +16,15 @@ use crate::node::{Node, NodeId};
 mod backoff;
 #[cfg(feature = "dns")]
 mod dns;
+#[cfg(feature = "kube")]
+mod endpoints;
 #[cfg(feature = "proxy")]
 mod file;
 mod fixed;
 #[cfg(feature = "proxy")]
 mod follow;
+#[cfg(feature = "kube")]
+mod kubernetes;
 mod members;
 #[cfg(feature = "proxy")]
 mod open;
@@ -34,11 +38,15 @@ mod view;
 
 #[cfg(feature = "dns")]
 pub use dns::{Dns, InvalidDns, Nameserver};
+#[cfg(feature = "kube")]
+pub use endpoints::endpoint_nodes;
 #[cfg(feature = "proxy")]
 pub use file::{File, FileError, InvalidLine};
 pub use fixed::{Fixed, InvalidList};
 #[cfg(feature = "proxy")]
 pub use follow::{FollowOptions, follow};
+#[cfg(feature = "kube")]
+pub use kubernetes::{InvalidKubernetes, Kubernetes};
 pub use members::{Fingerprint, Fold, Members};
 #[cfg(feature = "proxy")]
 pub use open::OpenError;

@@ -3,9 +3,11 @@
 #[cfg(feature = "dns")]
 use super::{Dns, InvalidDns, Nameserver};
 use super::{File, FileError, MembersUri, Remote, Source};
+#[cfg(feature = "kube")]
+use super::{InvalidKubernetes, Kubernetes};
 
 impl MembersUri {
-    /// Opens the source. Only a file is read here; what is on the network may be unreachable at start-up, and is then
+    /// Opens the source. Only a file, or how to reach a cluster, is read here; what is on the network may be unreachable at start-up, and is then
     /// tried again by the source.
     ///
     /// `ring_seed` is that of the [`channel`](super::channel) which the source fills.
@@ -25,6 +27,11 @@ impl MembersUri {
             Self::Dns { .. } | Self::DnsSrv { .. } => {
                 Err(OpenError::NotBuilt { support: "DNS", feature: "dns" })
             }
+            #[cfg(feature = "kube")]
+            Self::Kubernetes { namespace, service, port } => {
+                Ok(Box::new(Kubernetes::infer(namespace, service, port.as_deref()).await?))
+            }
+            #[cfg(not(feature = "kube"))]
             Self::Kubernetes { .. } => Err(OpenError::NotBuilt { support: "Kubernetes", feature: "kube" }),
             Self::Remote { authority, namespace, service } => {
                 Ok(Box::new(Remote::new(authority, namespace, service, ring_seed)))
@@ -44,6 +51,10 @@ pub enum OpenError {
     #[cfg(feature = "dns")]
     #[error(transparent)]
     Dns(#[from] InvalidDns),
+    /// Neither in a cluster nor with a usable kubeconfig.
+    #[cfg(feature = "kube")]
+    #[error(transparent)]
+    Kubernetes(#[from] InvalidKubernetes),
     /// The source is one that this build was made without.
     #[error("this build has no {support} support (feature `{feature}`)")]
     NotBuilt {
