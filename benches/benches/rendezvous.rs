@@ -35,7 +35,7 @@ const POINTS: usize = 100;
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(20)
+        .sample_size(50)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1000));
     targets = owner, ranked, weighted, build, change, placement

@@ -201,3 +201,8 @@ pub mod serve;
 pub use key::Key;
 pub use membership::Members;
 pub use node::{Node, NodeId, NodeState};
+
+/// Holds the README's example to what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,10 @@
-//! Draws the chart of picks from the last `cargo bench -p benches --bench rendezvous`:
-//! `cargo run -p benches --bin chart [CRITERION-DIR [SVG]]`, by default from `target/criterion` to `ws-routing/docs/owner.svg`.
+//! Draws the chart of picks from the last `cargo bench -p benches --bench rendezvous`, and prints its figures as a table:
+//! `cargo run -p benches --bin chart [CRITERION-DIR [SVG]]`, by default from `target/criterion` to
+//! `ws-routing/docs/owner.svg`.
+//!
+//! A figure is the fastest of a benchmark's samples: whatever else the machine does can only add to it.
+
+#![allow(clippy::print_stdout)]
 
 use std::{
     env, fs,
@@ -8,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use plotters::prelude::*;
-use serde_json::Value;
+use serde::Deserialize;
 
 /// What is drawn, in the legend's order.
 const CRATES: [(&str, RGBColor); 10] = [
@@ -37,10 +42,11 @@ fn main() -> Result<()> {
     if let Some(folder) = svg.parent() {
         fs::create_dir_all(folder)?;
     }
+    print(&lines);
     draw(&svg, &lines)
 }
 
-/// The medians of one crate: number of nodes, nanoseconds a pick.
+/// The fastest samples of one crate.
 fn read(folder: &Path) -> Result<Vec<(f64, f64)>> {
     let mut points = Vec::new();
     let entries =
@@ -48,13 +54,32 @@ fn read(folder: &Path) -> Result<Vec<(f64, f64)>> {
     for entry in entries {
         let entry = entry?;
         let Some(n) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let estimates: Value = serde_json::from_slice(&fs::read(entry.path().join("new/estimates.json"))?)?;
-        let median = estimates["median"]["point_estimate"].as_f64().context("no median")?;
-        points.push((f64::from(n), median));
+        let sample: Sample = serde_json::from_slice(&fs::read(entry.path().join("new/sample.json"))?)?;
+        let each = sample.times.iter().zip(&sample.iters).map(|(time, iters)| time / iters);
+        points.push((f64::from(n), each.fold(f64::INFINITY, f64::min)));
     }
     ensure!(!points.is_empty(), "{}: no sizes", folder.display());
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     Ok(points)
+}
+
+/// What criterion writes down: nanoseconds, and how many iterations took them.
+#[derive(Deserialize)]
+struct Sample {
+    times: Vec<f64>,
+    iters: Vec<f64>,
+}
+
+fn print(lines: &[Line]) {
+    let sizes = || lines.iter().flat_map(|line| line.points.iter().take(5).map(|point| point.0)).take(5);
+    println!("| ns per pick, by nodes | {} |", sizes().map(thousands).collect::<Vec<_>>().join(" | "));
+    println!("| --- |{}", " ---: |".repeat(sizes().count()));
+    for Line { name, points, .. } in lines {
+        println!(
+            "| {name} | {} |",
+            points.iter().map(|point| thousands(point.1)).collect::<Vec<_>>().join(" | ")
+        );
+    }
 }
 
 struct Line {

@@ -160,11 +160,11 @@ fn needed(loads: &[f64], before: &[Pod], after: &[Pod]) -> f64 {
 
 fn print(args: &Args, events: &[Event], reports: &[Report]) {
     println!("{} pods, {} keys\n", args.pods, args.keys);
-    println!("{:<26}{}", "", reports.iter().map(|report| format!("{:>26}", report.name)).collect::<String>());
+    println!("{:<26}{}", "", reports.iter().map(|report| format!("{:>32}", report.name)).collect::<String>());
     let row = |name: &str, cell: &dyn Fn(&Report) -> String| {
         println!(
             "{name:<26}{}",
-            reports.iter().map(|report| format!("{:>26}", cell(report))).collect::<String>()
+            reports.iter().map(|report| format!("{:>32}", cell(report))).collect::<String>()
         );
     };
     row("fullest pod, of the mean", &|report| format!("{:.1} %", report.fullest * 100.0));
