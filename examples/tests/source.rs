@@ -60,6 +60,8 @@ fn only_owners_spawn() {
         "ws-balancer/src/lib.rs",
         "ws-proxy/src/lib.rs",
         "ws-routing/src/membership/remote.rs",
+        "ws-routing/src/proxy/service.rs",
+        "ws-routing/src/proxy/tower.rs",
         "ws-routing/src/serve.rs",
         "ws-routing/src/session/sidecar.rs",
     ];

@@ -1,6 +1,6 @@
 //! What a [`Proxy`] is made of.
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::{Arc, Mutex, atomic::AtomicUsize};
 
 use tokio::sync::Semaphore;
 
@@ -143,6 +143,7 @@ impl Builder {
             max_connections,
             held: AtomicUsize::new(0),
             log_keys,
+            upgraded: Mutex::default(),
         };
         Proxy::from_inner(inner)
     }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
@@ -13,6 +13,7 @@ use std::{
 use http::request::Parts;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    task::JoinSet,
     time::{Instant, timeout},
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Inner {
     pub(super) max_connections: usize,
     pub(super) held: AtomicUsize,
     pub(super) log_keys: bool,
+    /// Connections that a server of somebody else's upgraded.
+    pub(super) upgraded: Mutex<JoinSet<()>>,
 }
 
 impl Proxy {
@@ -141,6 +144,13 @@ impl Proxy {
     #[must_use]
     pub fn view(&self) -> &View {
         &self.inner.core.view
+    }
+
+    /// Runs a connection that somebody else's server upgraded.
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let mut upgraded = self.inner.upgraded.lock().unwrap_or_else(PoisonError::into_inner);
+        while upgraded.try_join_next().is_some() {}
+        upgraded.spawn(connection);
     }
 
     pub(super) fn stall_timeout(&self) -> Duration {

@@ -54,10 +54,11 @@ impl Proxy {
         match self.admit(client, parts).await {
             Ok(Admitted::Leg(opened)) => {
                 let head = opened.dialed.accepted.render(None);
-                tokio::spawn(async move {
+                let proxy = self.clone();
+                self.spawn(async move {
                     // The client has gone before it was answered when this fails.
                     if let Ok(io) = upgrade.await {
-                        self.relay(TokioIo::new(io), &[], *opened).await;
+                        proxy.relay(TokioIo::new(io), &[], *opened).await;
                     }
                 });
                 response(&head, empty())
