@@ -42,18 +42,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();
-    let routes = admin::standard(readiness, metrics.clone(), view.clone()).merge(admin::drain(
-        signal.clone(),
-        drain.clone(),
-        args.drain,
-    ));
+    let proxy = proxy(&args, view.clone(), drain.clone(), metrics.clone());
+    let routes = admin::standard(readiness, metrics.clone(), view.clone())
+        .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
+        .merge(admin::connections(proxy.clone()));
     let mut ports = JoinSet::new();
     ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
 
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
-    let proxy = proxy(&args, view.clone(), drain.clone(), metrics.clone());
     parts.spawn(accept(clients, proxy.clone(), drain.clone(), metrics));
     parts.spawn(async move { proxy.run().await });
 

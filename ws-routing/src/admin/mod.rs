@@ -3,6 +3,7 @@
 //! Plain HTTP/1.1. Calls that change something are answered to loopback peers only. A program's own routes are added to
 //! those of [`standard`] as values; the whole is served by [`Admin::connection`] under [`crate::serve::serve`].
 
+mod connections;
 mod lifecycle;
 mod readiness;
 mod routes;
@@ -17,6 +18,7 @@ use serde_json::json;
 use tokio::{net::TcpStream, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use connections::connections;
 pub use lifecycle::{drain, request, wait_empty};
 pub use readiness::{Latch, Readiness};
 pub use routes::{Answer, Body, Call, Problem, Routes, answer, json};

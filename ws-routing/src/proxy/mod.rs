@@ -25,5 +25,5 @@ pub use builder::Builder;
 pub use core::DialSettings;
 pub use leg::LegStream;
 pub use relay::Settings;
-pub use service::Proxy;
+pub use service::{Held, Proxy};
 pub use tower::{Body, ClientAddr};

@@ -34,6 +34,7 @@ use crate::{
     drain::Drain,
     key::{Key, KeySources},
     membership::View,
+    node::NodeId,
     rendezvous,
 };
 
@@ -138,6 +139,20 @@ impl Proxy {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.inner.held.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are relayed, and up to `limit` of them, in no order.
+    #[must_use]
+    pub fn held(&self, limit: usize) -> (usize, Vec<Held>) {
+        let all = self.inner.core.registry.all();
+        let held = all.iter().take(limit).map(|connection| Held {
+            id: Arc::clone(&connection.id),
+            key: self.shown(&connection.key),
+            node: connection.ticket.node(),
+            remote: connection.remote,
+            since: connection.since,
+        });
+        (all.len(), held.collect())
     }
 
     /// The members as this proxy sees them.
@@ -253,6 +268,22 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy").field("core", &self.core).field("keys", &self.keys).finish_non_exhaustive()
     }
+}
+
+/// One of the connections that a proxy relays.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Held {
+    /// The connection's id, the same over moves.
+    pub id: Arc<str>,
+    /// Its key, hashed unless [`Builder::log_keys`] permits it to be shown.
+    pub key: String,
+    /// Where it is relayed to.
+    pub node: NodeId,
+    /// Where the client comes from, if that is known.
+    pub remote: Option<SocketAddr>,
+    /// When it was opened.
+    pub since: SystemTime,
 }
 
 /// What became of a handshake that was not refused by us.
