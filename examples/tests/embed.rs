@@ -1,56 +1,30 @@
-//! The embed example, as a program with real clients.
+//! A balancer inside a hyper program routes, and moves a live connection when the members change.
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::{BufRead, BufReader},
+    fs,
+    io::{BufRead as _, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+    net::TcpListener,
+    time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::{accept_hdr_async, connect_async, tungstenite::Message};
+use tokio_tungstenite::{accept_async, connect_async, tungstenite::Message};
 
-#[tokio::test]
-async fn a_program_of_ones_own_routes_websockets_beside_its_pages() {
-    let mut nodes = JoinSet::new();
-    let members: Vec<SocketAddr> =
-        vec![node(&mut nodes).await, node(&mut nodes).await, node(&mut nodes).await];
-    let list = members.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let (_program, addr) = program(&format!("static:{list}"));
-
-    for user in 0..20 {
-        let url = format!("ws://{addr}/ws?ws-user-id=user-{user}");
-        let (mut socket, answer) = connect_async(url).await.unwrap();
-        assert_eq!(answer.status(), 101);
-        socket.send(Message::text("hello")).await.unwrap();
-        let node = socket.next().await.unwrap().unwrap().into_text().unwrap();
-        let ring = ws_routing::Members::new(members.iter().map(|a| ws_routing::Node::new((*a).into())), 0);
-        let key = ws_routing::Key::new(format!("user-{user}")).unwrap();
-        assert_eq!(node.as_str(), ring.owner(&key).unwrap().id.as_str());
-        socket.close(None).await.unwrap();
-        while let Some(Ok(_)) = socket.next().await {}
-    }
-
-    assert!(ask(addr, "/").await.ends_with("a page of the program's own\n"));
-    assert!(ask(addr, "/ws").await.starts_with("HTTP/1.1 426"), "no handshake");
-}
-
-/// A plain WebSocket server that answers each message with its own address.
-async fn node(nodes: &mut JoinSet<()>) -> SocketAddr {
+/// An app that answers every text with its own address.
+async fn app() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    nodes.spawn(async move {
-        let mut clients = JoinSet::new();
+    tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            clients.spawn(async move {
-                #[allow(clippy::result_large_err)] // The callback's type is the library's.
-                let opened = accept_hdr_async(stream, |_: &_, answer| Ok(answer)).await;
-                let Ok(mut socket) = opened else { return };
+            tokio::spawn(async move {
+                let mut socket = accept_async(stream).await.unwrap();
                 while let Some(Ok(message)) = socket.next().await {
                     if message.is_text() && socket.send(Message::text(addr.to_string())).await.is_err() {
                         return;
@@ -62,32 +36,43 @@ async fn node(nodes: &mut JoinSet<()>) -> SocketAddr {
     addr
 }
 
-struct Program(Child);
+struct Embed(Child);
 
-impl Drop for Program {
+impl Drop for Embed {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
-/// Runs the example on a free port.
-fn program(members: &str) -> (Program, SocketAddr) {
-    let test = std::env::current_exe().unwrap();
-    let example = test.parent().unwrap().parent().unwrap().join("examples/embed");
-    let child = Command::new(example).args(["127.0.0.1:0", members]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut program = Program(child);
+fn start(members: &Path) -> (Embed, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_embed"));
+    command.args(["127.0.0.1:0".to_owned(), format!("file:{}", members.display())]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let addr = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
-    (program, addr)
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let addr = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
+    (Embed(child), addr)
 }
 
-async fn ask(addr: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+#[tokio::test]
+async fn a_program_with_its_own_server_routes_and_moves() {
+    let (old, new) = (app().await, app().await);
+    let members = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("embed-{}", std::process::id()));
+    fs::write(&members, format!("{old}\n")).unwrap();
+    let (_embed, addr) = start(&members);
+    let (mut socket, _) = connect_async(format!("ws://{addr}/ws/room?ws-user-id=ada")).await.unwrap();
+    let mut ask = async || {
+        socket.send(Message::text("who?")).await.unwrap();
+        let answer = timeout(Duration::from_secs(5), socket.next()).await.unwrap().unwrap().unwrap();
+        answer.into_text().unwrap().to_string()
+    };
+    assert_eq!(ask().await, old.to_string());
+    fs::write(&members, format!("{new}\n")).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while ask().await != new.to_string() {
+        assert!(Instant::now() < end, "it did not move");
+        sleep(Duration::from_millis(20)).await;
+    }
+    fs::remove_file(&members).unwrap();
 }

@@ -198,6 +198,37 @@ async fn keys_come_home_when_their_pod_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_pod_is_left_and_what_it_says_later_reaches_nobody() {
+    let mut cluster = Setup::sidecars(3).balancer(&["--suspect-for", "1s"]).start().await;
+    let clients = cluster.fleet(0..30, millis(100)).await;
+    eventually(secs(20), "messages flow", async || clients.iter().all(|c| c.sent() >= 5)).await;
+    let frozen: Vec<u32> = (0..30).filter(|id| cluster.owner(*id) == 2).collect();
+    cluster.pods[&2].sidecar.as_ref().unwrap().signal("STOP");
+    let since = Instant::now();
+    let elsewhere = async || {
+        let others = [1, 3].map(|host| cluster.app(host).clients()).concat();
+        frozen.iter().all(|id| others.contains(id))
+    };
+    eventually(secs(10), "the others hold its clients", elsewhere).await;
+    assert!(since.elapsed() < millis(5500), "a hung pod is found within 4.5 s: {:?}", since.elapsed());
+    settle(&clients).await;
+    cluster.pods[&2].sidecar.as_ref().unwrap().signal("CONT");
+    cluster.settled(0..30, secs(20)).await;
+    settle(&clients).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    eprintln!("{verdict}");
+    assert!(verdict.closed.is_empty(), "{verdict}");
+    assert_eq!((verdict.up.repeated, verdict.up.invented), (0, 0), "{verdict}");
+    assert_eq!(
+        (verdict.down.repeated, verdict.down.reordered, verdict.down.invented),
+        (0, 0, 0),
+        "{verdict}"
+    );
+    cluster.leave(2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_all_pods_gone_clients_are_held_and_then_told_to_come_back() {
     let mut cluster = Setup::sidecars(2).balancer(&["--orphan-grace", "2s"]).start().await;
     let mut raw = Raw::open(cluster.addr(), "k").await;
