@@ -330,7 +330,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             self.machine.cancel_move(&mut self.sockets.ports(cx));
             self.act(cx);
         }
-        let Some((node, reason)) = target else { return };
+        let Some((node, reason)) = target else { return self.machine.stay() };
         if !self.machine.can_move(now) {
             return;
         }

@@ -129,6 +129,11 @@ impl Edge {
         if self.phase == Phase::Steady && self.ending.is_none() { self.retry.at } else { None }
     }
 
+    /// The connection is where it belongs: a move that was put off is not due any more.
+    pub(crate) fn stay(&mut self) {
+        self.retry.at = None;
+    }
+
     /// A move begins: the shell opens the next leg and tells by [`Edge::connected`] or [`Edge::dial_failed`].
     ///
     /// `farewell` is the reason of the Close that ends the leg it leaves; it names the new node.
