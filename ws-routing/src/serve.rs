@@ -9,7 +9,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, proxy::connect::settle};
 
 /// Listens on `addr`. Port 0 takes a free one.
 ///
@@ -45,7 +45,7 @@ pub struct BindError {
 /// Accepts connections and runs `handle` for each in a task of its own, until `stop` is done; then closes the
 /// listener and waits for those tasks. Dropping the future aborts them.
 ///
-/// `TCP_NODELAY` is set on each connection. Faults of accepting (no file descriptors left, a client that has gone
+/// `TCP_NODELAY` and keepalive are set on each connection. Faults of accepting (no file descriptors left, a client that has gone
 /// again) are counted in `metrics` and survived. A balancer that drains goes on accepting, to answer 503: its `stop`
 /// is the drain's end. The number of connections is not limited here but by `handle`, which can say so to the client.
 pub async fn serve<H, F>(listener: TcpListener, stop: impl Future<Output = ()>, metrics: Metrics, handle: H)
@@ -61,7 +61,7 @@ where
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     // A socket that refuses it is dead, as its reader will see at once.
-                    let _ = stream.set_nodelay(true);
+                    let _ = settle(&stream);
                     tasks.spawn(handle(stream, peer));
                 }
                 Err(error) => {
