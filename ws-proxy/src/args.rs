@@ -8,14 +8,14 @@ use std::{
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use ws_routing::{
     NodeId,
-    app::WebSocketApp,
+    app::{AppUrl, HttpSettings},
     cli::{
         BadConfig,
         args::{
             ClientArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, ProbeArgs, RedeliveryArgs,
             listen,
         },
-        units::duration,
+        units::{duration, positive, size},
     },
 };
 
@@ -83,9 +83,22 @@ pub struct RunArgs {
     #[arg(long, value_name = "IP", env = "POD_IP", hide = true, value_parser = pod_ip)]
     pub pod_ip: Option<IpAddr>,
 
-    /// Where the application is: ws://HOST:PORT[/PREFIX]. The client's path and query reach it, after the prefix.
+    /// Where the application is: ws://HOST:PORT[/PREFIX] (the client's path and query reach it, after the prefix), or
+    /// http://HOST:PORT[/PATH] for a CloudEvent by POST for each message.
     #[arg(long, value_name = "URL")]
-    pub app: WebSocketApp,
+    pub app: AppUrl,
+
+    /// How long an application behind HTTP may take for its whole answer to a message: then it is tried again.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive)]
+    pub app_request_timeout: Duration,
+
+    /// How long a message is tried again at an application behind HTTP that fails, before its client is closed, 1011.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub app_retry: Duration,
+
+    /// The longest message that is handled whole: to and from an application behind HTTP.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub max_message: usize,
 
     /// Time after SIGTERM until the connections that have not moved away are closed, 1012. Clients that came without a
     /// balancer are closed spread over it.
@@ -119,6 +132,17 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// What requests to an application behind HTTP may cost.
+    #[must_use]
+    pub fn http_settings(&self) -> HttpSettings {
+        HttpSettings {
+            request_timeout: self.app_request_timeout,
+            retry: self.app_retry,
+            max_message: self.max_message,
+            ..HttpSettings::default()
+        }
+    }
+
     /// This node's identity.
     ///
     /// # Errors

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use ws_routing::{
     NodeId,
     admin::{self, Admin, Readiness, Routes},
+    app::{App, AppUrl, HttpApp},
     cli,
     drain::{self, Drain, Outcome},
     membership::View,
-    metrics::Metrics,
+    metrics::{Metrics, SidecarMetrics},
     serve,
     session::{Sidecar, SidecarParts},
 };
@@ -42,8 +43,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
-    // Nothing sends yet: its counters show zero.
-    let (metrics, _) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
+    let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::new(drain.clone());
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
@@ -65,7 +65,8 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
-    let sidecar = sidecar(&args, node, view.clone(), drain.clone(), metrics.clone());
+    let app = app(&args, &node, sidecar_metrics);
+    let sidecar = sidecar(&args, node, app, view.clone(), drain.clone(), metrics.clone());
     parts.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics));
     parts.spawn(async move { sidecar.run().await });
 
@@ -80,11 +81,26 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     finish(outcome)
 }
 
+/// The way to the application.
+fn app(args: &RunArgs, node: &NodeId, metrics: SidecarMetrics) -> Arc<dyn App> {
+    match &args.app {
+        AppUrl::WebSocket(app) => Arc::new(app.clone()),
+        AppUrl::Http(url) => Arc::new(HttpApp::new(url.clone(), node.clone(), args.http_settings(), metrics)),
+    }
+}
+
 /// The stack: what serves balancers, peers and clients, from the arguments.
-fn sidecar(args: &RunArgs, node: NodeId, view: View, drain: Drain, metrics: Metrics) -> Sidecar {
+fn sidecar(
+    args: &RunArgs,
+    node: NodeId,
+    app: Arc<dyn App>,
+    view: View,
+    drain: Drain,
+    metrics: Metrics,
+) -> Sidecar {
     let parts = SidecarParts {
         node,
-        app: Arc::new(args.app.clone()),
+        app,
         view,
         drain,
         metrics,

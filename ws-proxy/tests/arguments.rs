@@ -40,6 +40,9 @@ const BAD: &[(&str, &str)] = &[
     ("--api", "api"),
     ("--node", "0.0.0.0:7400"),
     ("--app", "http://127.0.0.1"),
+    ("--app-request-timeout", "0s"),
+    ("--app-retry", "30"),
+    ("--max-message", "1024"),
 ];
 
 /// The least that the program starts with.

@@ -1,11 +1,25 @@
 //! How a connection reaches the application. Each way is one file that gives a stream which speaks WebSocket, as a
 //! server does: what follows is the same for all.
+//!
+//! Reading order: `url` (what `--app` says), `websocket` (the plain way), `messages` and `far` (a WebSocket server
+//! within this process, for ways that speak something else), `http` (CloudEvents).
 
+mod far;
+mod http;
+mod messages;
+mod url;
 mod websocket;
 
-use std::{fmt::Debug, future::Future, pin::Pin};
+use std::{
+    fmt::{self, Debug},
+    future::Future,
+    pin::Pin,
+    time::Duration,
+};
 
-pub use websocket::{InvalidApp, WebSocketApp};
+pub use http::{HttpApp, HttpSettings};
+pub use url::{AppUrl, HttpUrl, InvalidApp};
+pub use websocket::WebSocketApp;
 
 use crate::proxy::{
     LegStream,
@@ -24,7 +38,33 @@ pub trait App: Debug + Send + Sync {
 }
 
 /// What [`App::open`] returns.
-pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Opened<LegStream>, AppError>> + Send + 'a>>;
+pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<AppLeg, AppError>> + Send + 'a>>;
+
+/// The application's side of one connection.
+#[derive(Debug)]
+pub struct AppLeg {
+    /// The application's answer, and on a 101 the stream behind it.
+    pub opened: Opened<LegStream>,
+    /// What serves the stream's other end, where that is within this process.
+    ///
+    /// Our own pings and Closes reach it with their mark, so that it can tell them from the client's and the balancer's
+    /// count from its own; keepalive pings of the sidecar do not, as there is nobody to be found dead.
+    pub far: Option<FarEnd>,
+}
+
+/// The other end of a stream that stays within this process. It runs in the connection's own task.
+pub struct FarEnd {
+    /// Completes when all is said to the application.
+    pub run: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// How long it may go on when the leg has ended, to hand over what was read before.
+    pub linger: Duration,
+}
+
+impl Debug for FarEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FarEnd").field("linger", &self.linger).finish_non_exhaustive()
+    }
+}
 
 /// Why the application has not answered.
 #[derive(Debug, thiserror::Error)]

@@ -105,11 +105,13 @@ where
         let answer = handshake.accepted(answer)?;
         return Ok(Opened::Upgraded(Upgraded { io, leftover: buffer.freeze(), answer }));
     }
-    let end = BodyEnd::new(answer.framing()?);
-    Ok(Opened::Answered(Answered { head: answer, io, buffer, end }))
+    Ok(Opened::Answered(Answered::new(answer, io, buffer)?))
 }
 
-async fn final_answer(io: &mut (impl AsyncRead + Unpin)) -> Result<(ResponseHead, BytesMut), OpenError> {
+/// Reads the head of the answer that is none of the interim ones (but for a 101), and what came behind it.
+pub(crate) async fn final_answer(
+    io: &mut (impl AsyncRead + Unpin),
+) -> Result<(ResponseHead, BytesMut), OpenError> {
     const INTERIM: usize = 10;
     let mut buffer = BytesMut::with_capacity(4096);
     let mut interim = 0;
@@ -154,6 +156,25 @@ pub struct Answered<I> {
     io: I,
     buffer: BytesMut,
     end: BodyEnd,
+}
+
+impl<I> Answered<I> {
+    /// Behind `head`, `io` goes on with `buffer`.
+    pub(crate) fn new(head: ResponseHead, io: I, buffer: BytesMut) -> Result<Self, Nonsense> {
+        let end = BodyEnd::new(head.framing()?);
+        Ok(Self { head, io, buffer, end })
+    }
+
+    /// The same answer on a connection that is seen as another type.
+    pub(crate) fn map<J>(self, f: impl FnOnce(I) -> J) -> Answered<J> {
+        Answered { head: self.head, io: f(self.io), buffer: self.buffer, end: self.end }
+    }
+
+    /// The connection, if the whole answer was read and another request may follow.
+    pub(crate) fn into_idle(mut self) -> Option<I> {
+        let over = matches!(self.end.next(&[]), Ok(Piece::End)) && self.buffer.is_empty();
+        (over && self.head.persists()).then_some(self.io)
+    }
 }
 
 impl<I: AsyncRead + Unpin> Answered<I> {

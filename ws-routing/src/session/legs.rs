@@ -1,6 +1,6 @@
 //! Serving legs: a handshake that a balancer or a relaying sidecar has routed here is opened at the app.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -13,7 +13,7 @@ use super::{
     seat::Seats,
 };
 use crate::{
-    app::{App, AppError},
+    app::{App, AppError, AppLeg, FarEnd},
     drain::Drain,
     membership::View,
     metrics::Metrics,
@@ -49,22 +49,30 @@ impl Legs {
     }
 
     /// Serves one leg, whose handshake's head has been read, until it ends.
-    pub(crate) async fn serve<L>(&self, mut io: L, head: &RequestHead, leg: LegHeaders)
+    pub(crate) async fn serve<L>(&self, mut io: L, head: &RequestHead, mut leg: LegHeaders)
     where
         L: AsyncRead + AsyncWrite + Unpin,
     {
         let began = Instant::now();
-        let opened = match self.open(head, &leg).await {
+        leg.connection.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
+        let AppLeg { opened, mut far } = match self.open(head, &leg).await {
             Ok(opened) => opened,
             Err(refusal) => return self.refuse(&mut io, &refusal).await,
         };
         let stall = self.settings.stall_timeout;
         match opened {
             Opened::Upgraded(upgraded) => {
+                let _guard = self.drain.guard();
                 let answer = upgraded.answer.render(Some(self.state()));
                 if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
                     self.metrics.handshake().observe(began.elapsed());
-                    self.relay(io, head, leg, upgraded).await;
+                    self.relay(io, head, leg, upgraded, &mut far).await;
+                } else {
+                    drop(upgraded);
+                }
+                if let Some(far) = far {
+                    // What it could not hand over by then is lost with the leg.
+                    let _ = timeout(far.linger, far.run).await;
                 }
             }
             Opened::Answered(answered) => {
@@ -81,7 +89,7 @@ impl Legs {
         let _ = finish(io, &refusal.render_from(self.state())).await;
     }
 
-    async fn open(&self, head: &RequestHead, leg: &LegHeaders) -> Result<Opened<LegStream>, Refusal> {
+    async fn open(&self, head: &RequestHead, leg: &LegHeaders) -> Result<AppLeg, Refusal> {
         if self.state() == NodeState::Draining && self.another_is_ready() {
             return Err(SidecarRefusal::Draining.into());
         }
@@ -98,24 +106,31 @@ impl Legs {
         members.nodes().iter().any(|node| node.state == NodeState::Ready && node.id != self.node)
     }
 
-    async fn relay<L>(&self, io: L, head: &RequestHead, leg: LegHeaders, upgraded: Upgraded<LegStream>)
-    where
+    async fn relay<L>(
+        &self,
+        io: L,
+        head: &RequestHead,
+        leg: LegHeaders,
+        upgraded: Upgraded<LegStream>,
+        far: &mut Option<FarEnd>,
+    ) where
         L: AsyncRead + AsyncWrite + Unpin,
     {
-        let nonce = leg.nonce.as_deref().and_then(|text| u64::from_str_radix(text, 16).ok()).map(Nonce);
+        let nonce = Nonce::of(&leg);
         let shape = Shape {
             compressed: upgraded.answer.agreed().deflate.is_some(),
             moved_in: leg.moved_from.is_some(),
+            within: far.is_some(),
         };
         let own = Nonce(rand::random());
         let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
-        let connection = leg.connection.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()).into());
+        let connection = leg.connection.unwrap_or_default();
         let seated = self.seats.take_seat(leg.key, connection, !shape.moved_in);
-        let _guard = self.drain.guard();
         let _counted = self.counted.then(|| Counted::new(&self.metrics));
         let down = Wire::new(io, &head.leftover());
         let up = Wire::new(upgraded.io, &upgraded.leftover);
-        let finished = Drive::new(machine, down, up, &self.metrics, seated.seat()).await;
+        let drive = Drive::new(machine, down, up, &self.metrics, seated.seat());
+        let finished = beside(far, drive).await;
         if self.counted {
             self.metrics.closed(finished.code).inc();
         }
@@ -126,6 +141,21 @@ impl Legs {
             "leg ended"
         );
     }
+}
+
+/// Runs `drive`, and the far end of its stream beside it as long as that has something to do.
+async fn beside<T>(far: &mut Option<FarEnd>, drive: impl Future<Output = T>) -> T {
+    let mut drive = pin!(drive);
+    poll_fn(|cx| {
+        if let Poll::Ready(finished) = drive.as_mut().poll(cx) {
+            return Poll::Ready(finished);
+        }
+        if far.as_mut().is_some_and(|far| far.run.as_mut().poll(cx).is_ready()) {
+            *far = None;
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// A held leg in the gauge, also when its task is aborted.

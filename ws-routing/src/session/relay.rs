@@ -34,6 +34,8 @@ pub(crate) struct Session {
     /// Pings that went to the app, of the client's, the balancer's and our own.
     asked_app: PingBook,
     app_life: Liveness,
+    /// The app's end of the stream is within this process.
+    within: bool,
     live: bool,
     /// The balancer has closed this leg because the connection is elsewhere now.
     moved: bool,
@@ -81,7 +83,7 @@ impl Session {
         own: Nonce,
         shape: Shape,
     ) -> Self {
-        let Shape { compressed, moved_in } = shape;
+        let Shape { compressed, moved_in, within } = shape;
         let mut life = Liveness::new(now, settings.ping_interval, settings.app_timeout);
         life.seen(now);
         Self {
@@ -91,6 +93,7 @@ impl Session {
             asked_client: PingBook::new(own, false),
             asked_app: PingBook::new(own, false),
             app_life: life,
+            within,
             live: !moved_in,
             moved: false,
             draining: false,
@@ -255,8 +258,11 @@ impl Session {
     }
 
     /// Whether the app's silence means nothing now.
+    ///
+    /// What stands within this process cannot be dead, and has its own limits for what it waits for.
     fn app_rests(&self, blocked: Blocked) -> bool {
-        !self.reads_app()
+        self.within
+            || !self.reads_app()
             || blocked.client
             || blocked.leg
             || !self.from_leg.at_frame()
@@ -306,7 +312,7 @@ impl Session {
                     out.leg(&self::control(Opcode::Pong, control.payload(), None));
                 }
                 // In the middle of a frame of the app's no answer fits; the frame itself is a sign of life.
-                false
+                self.within && kind == PingKind::Live
             }
             _ => {
                 self.asked_app.relayed(control.payload());
@@ -323,6 +329,9 @@ impl Session {
         let reason = std::str::from_utf8(control.payload().get(2..).unwrap_or_default()).unwrap_or_default();
         let Some(reason) = self.leg_nonce.and_then(|nonce| nonce.unmark(reason)) else { return true };
         self.moved = true;
+        if self.within {
+            return true;
+        }
         out.app(&self::control(Opcode::Close, &close_payload(control.code(), reason), Some(self.mask())));
         false
     }
@@ -379,4 +388,6 @@ pub(crate) struct Shape {
     pub(crate) compressed: bool,
     /// It takes the place of another leg.
     pub(crate) moved_in: bool,
+    /// The app's end of the stream is within this process: it is told which frames are the balancer's own.
+    pub(crate) within: bool,
 }

@@ -1,13 +1,16 @@
 //! The sidecar as others hold it: one port for balancers, peers, probes, and clients that come without a balancer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::{Response, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
+    task::JoinSet,
 };
-use tokio_util::task::TaskTracker;
 
 use super::{legs::Legs, seat::Seats};
 use crate::{
@@ -38,7 +41,6 @@ pub struct Sidecar {
     proxy: Proxy,
     legs: Legs,
     limits: Limits,
-    local: TaskTracker,
 }
 
 /// What a sidecar is made of, beside its [`Proxy`]'s [`Builder`].
@@ -75,13 +77,12 @@ impl Sidecar {
             seats: Seats::default(),
             counted: true,
         };
-        let local = TaskTracker::new();
         // A client of its own is counted where it came in.
         let uncounted = Legs { counted: false, ..legs.clone() };
-        let this = Local { legs: uncounted, limits, tasks: local.clone() };
+        let this = Local { legs: uncounted, limits, tasks: Mutex::default() };
         let proxy = Proxy::builder(view).metrics(metrics).drain(drain).relay(settings).limits(limits);
         let proxy = builder(proxy).local(Arc::new(this)).build();
-        Self { proxy, legs, limits, local }
+        Self { proxy, legs, limits }
     }
 
     /// Has connections move when the members change, and leave when the drain says so. Never ends by itself.
@@ -149,7 +150,9 @@ fn is_upgrade(head: &RequestHead) -> bool {
 struct Local {
     legs: Legs,
     limits: Limits,
-    tasks: TaskTracker,
+    /// Each serves a leg whose other end is with the client's own task. Aborted when the last clone of the sidecar is
+    /// dropped.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl LocalNode for Local {
@@ -160,7 +163,10 @@ impl LocalNode for Local {
     fn connect(&self) -> DuplexStream {
         let (near, mut far) = tokio::io::duplex(BUFFER);
         let (legs, limits) = (self.legs.clone(), self.limits);
-        self.tasks.spawn(async move {
+        // Nothing is left half done in there by a panic.
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             let Ok(Arrived::Http1(head)) = read_request(&mut far, limits).await else { return };
             if let Ok(Some(leg)) = LegHeaders::read(&head.parts.headers) {
                 legs.serve(far, &head, leg).await;

@@ -82,6 +82,13 @@ impl ResponseHead {
         }
     }
 
+    /// Whether the connection may carry another request.
+    pub(crate) fn persists(&self) -> bool {
+        self.parts.version == Version::HTTP_11
+            && !has_token(&self.parts.headers, &header::CONNECTION, "close")
+            && self.framing() != Ok(Framing::UntilClose)
+    }
+
     /// The state that a sidecar tells of itself. A plain node tells none.
     #[must_use]
     pub fn state(&self) -> Option<NodeState> {

@@ -111,6 +111,23 @@ impl Handshake {
         out.into()
     }
 
+    /// Adds the headers of the client and of the leg to a CloudEvent: all but `Host` (it is in `x-forwarded-host`), what
+    /// describes a body, and what would pass for an attribute of the event.
+    pub(crate) fn write_to_event(&self, leg: &LegHeaders, out: &mut Vec<u8>) {
+        for line in self.fields().split_inclusive(|&b| b == b'\n') {
+            let name = line.split(|&b| b == b':').next().unwrap_or_default();
+            let begins = |with: &[u8]| name.get(..with.len()).is_some_and(|n| n.eq_ignore_ascii_case(with));
+            if !name.eq_ignore_ascii_case(b"host") && !begins(b"content-") && !begins(b"ce-") {
+                out.extend_from_slice(line);
+            }
+        }
+        let protocols = self.part(self.ends.key..self.ends.protocols);
+        if !protocols.is_empty() {
+            write_field(out, "Sec-WebSocket-Protocol", protocols);
+        }
+        leg.write_to_app(out);
+    }
+
     /// The client's path and query.
     #[must_use]
     pub fn target(&self) -> &str {

@@ -6,11 +6,18 @@
 
 use std::collections::VecDeque;
 
+use crate::proxy::handshake::LegHeaders;
+
 /// The random number by which one leg's pings and the move's Close are known for ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonce(pub(crate) u64);
 
 impl Nonce {
+    /// The one that a leg's headers give.
+    pub(crate) fn of(leg: &LegHeaders) -> Option<Self> {
+        u64::from_str_radix(leg.nonce.as_deref()?, 16).ok().map(Self)
+    }
+
     /// Puts the mark of ours before the reason of a move's Close.
     pub(crate) fn mark(self, reason: &str) -> String {
         format!("{:016x} {reason}", self.0)
