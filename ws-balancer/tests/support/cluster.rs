@@ -23,6 +23,8 @@ const BALANCER: u8 = 250;
 pub struct Setup {
     pub pods: u8,
     pub sidecars: bool,
+    /// The apps speak HTTP and are the test's own, at [`Cluster::app_addr`].
+    pub http: bool,
     /// What stands behind the app's address in `--app`.
     pub app_path: String,
     pub manners: Manners,
@@ -36,6 +38,7 @@ impl Setup {
         Self {
             pods,
             sidecars: true,
+            http: false,
             app_path: String::new(),
             manners: Manners::default(),
             balancer: Vec::new(),
@@ -46,6 +49,11 @@ impl Setup {
     /// Plain WebSocket servers.
     pub fn plain(pods: u8) -> Self {
         Self { sidecars: false, ..Self::sidecars(pods) }
+    }
+
+    /// Pods with sidecars before apps that speak HTTP.
+    pub fn http(pods: u8) -> Self {
+        Self { http: true, app_path: "/events".into(), ..Self::sidecars(pods) }
     }
 
     /// Every app's manners at its start.
@@ -113,6 +121,11 @@ impl Cluster {
     /// Where pod `host` takes legs, and clients that come without a balancer.
     pub fn pod_addr(&self, host: u8) -> SocketAddr {
         self.range.addr(host, if self.setup.sidecars { LISTEN } else { APP })
+    }
+
+    /// Where the app of pod `host` is.
+    pub fn app_addr(&self, host: u8) -> SocketAddr {
+        self.range.addr(host, APP)
     }
 
     pub async fn client(&self, id: u32) -> Client {
@@ -223,9 +236,12 @@ async fn start_pod(
     host: u8,
 ) -> Pod {
     let id = node_id(range, setup, host);
-    let app = App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await;
+    let app = match setup.http {
+        false => Some(App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await),
+        true => None,
+    };
     let sidecar = setup.sidecars.then(|| Process::proxy(&sidecar_flags(range, setup, members, host)));
-    Pod { id, app: Some(app), sidecar }
+    Pod { id, app, sidecar }
 }
 
 fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile) -> Vec<String> {
@@ -236,7 +252,8 @@ fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile) ->
 
 fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
     let at = |port| range.addr(host, port).to_string();
-    let app = format!("ws://{}{}", at(APP), setup.app_path);
+    let scheme = if setup.http { "http" } else { "ws" };
+    let app = format!("{scheme}://{}{}", at(APP), setup.app_path);
     let flags = [
         ("--listen", at(LISTEN)),
         ("--api", at(API)),
