@@ -34,6 +34,9 @@ pub(crate) struct Session {
     /// Pings that went to the app, of the client's, the balancer's and our own.
     asked_app: PingBook,
     app_life: Liveness,
+    /// When the balancer is to be told again that we live, while the app takes nothing and so we read nothing.
+    sign: Option<Duration>,
+    sign_interval: Duration,
     /// The app's end of the stream is within this process.
     within: bool,
     live: bool,
@@ -93,6 +96,8 @@ impl Session {
             asked_client: PingBook::new(own, false),
             asked_app: PingBook::new(own, false),
             app_life: life,
+            sign: None,
+            sign_interval: settings.ping_interval.min(settings.ping_timeout),
             within,
             live: !moved_in,
             moved: false,
@@ -227,6 +232,7 @@ impl Session {
         if self.closing.until.is_some_and(|until| now >= until) {
             return self.finish();
         }
+        self.show_life(now, blocked, out);
         if self.app_rests(blocked) {
             return self.app_life.seen(now);
         }
@@ -247,8 +253,25 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.closing.until {
             _ if self.finished.is_some() => None,
-            None => Some(self.app_life.deadline()),
+            None => Some(self.sign.unwrap_or(Duration::MAX).min(self.app_life.deadline())),
             until => until,
+        }
+    }
+
+    /// Says unasked that we live, while what the balancer asks may lie unread behind what a slow app has not taken.
+    fn show_life(&mut self, now: Duration, blocked: Blocked, out: &mut impl Outputs) {
+        let Some(nonce) = self.leg_nonce.filter(|_| blocked.leg && self.closing.until.is_none()) else {
+            self.sign = None;
+            return;
+        };
+        if *self.sign.get_or_insert(now + self.sign_interval) > now {
+            return;
+        }
+        self.sign = Some(now + self.sign_interval);
+        if self.from_app.at_frame() && !blocked.client {
+            // No ping has this number: it answers none.
+            let payload = Ping { kind: PingKind::Keepalive, number: u64::MAX }.payload(nonce);
+            out.leg(&control(Opcode::Pong, &payload, None));
         }
     }
 

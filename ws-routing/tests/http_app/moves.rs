@@ -1,11 +1,14 @@
 //! A connection that comes from another node, and one that leaves.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use ws_routing::{app::HttpSettings, frame::Opcode};
+use ws_routing::{app::HttpSettings, frame::Opcode, proxy::Settings};
 
 use crate::{
     app::{Answer, HttpApp},
@@ -101,4 +104,23 @@ async fn what_a_client_said_before_it_left_is_handed_over() {
     until("a disconnect", || app.of("disconnect").len() == 1).await;
     assert_eq!(app.of("message").len(), 50);
     assert_eq!(app.seen().last().unwrap().kind(), "disconnect");
+}
+
+#[tokio::test]
+async fn a_slow_app_is_not_taken_for_a_dead_node() {
+    let app = HttpApp::start("127.0.0.1:0", |request| match request.kind() {
+        "message" => Answer::Hang,
+        _ => Answer::echo(request),
+    })
+    .await;
+    let relay = Settings { ping_interval: Duration::from_millis(50), ..Settings::default() };
+    let pod = Pod::start_with(app.addr, HttpSettings::default(), relay).await;
+    let mut leg = pod.leg(&fields("")).await.accepted().await;
+    // More than the sidecar takes while the app is busy: a ping behind it lies unread.
+    for _ in 0..4 {
+        leg.send(Opcode::Binary, &[0; 60_000]).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(leg.frame().await.unwrap(), (Opcode::Pong, ping(NONCE, KEEPALIVE, u64::MAX)));
+    }
 }

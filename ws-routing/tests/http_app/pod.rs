@@ -16,6 +16,7 @@ use ws_routing::{
     frame::{self, Header, Opcode},
     membership::{Fixed, View},
     metrics::{Metrics, SidecarMetrics},
+    proxy::Settings,
     serve,
     session::{Sidecar, SidecarParts},
 };
@@ -33,6 +34,10 @@ pub struct Pod {
 
 impl Pod {
     pub async fn start(app: SocketAddr, settings: HttpSettings) -> Self {
+        Self::start_with(app, settings, Settings::default()).await
+    }
+
+    pub async fn start_with(app: SocketAddr, settings: HttpSettings, relay: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let node = NodeId::from(addr);
@@ -45,7 +50,7 @@ impl Pod {
             view: View::fixed(Fixed::new([Node::new(node)]).members(0)),
             drain,
             metrics: all.clone(),
-            settings: Default::default(),
+            settings: relay,
             limits: Default::default(),
         };
         let sidecar = Sidecar::new(parts, |builder| builder);
