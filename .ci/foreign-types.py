@@ -16,7 +16,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIST = ROOT / ".ci/foreign-types.txt"
 OURS = {"ws_routing", "std", "core", "alloc"}
-HEADER = "# The foreign types in the public API of ws-routing, all features. Held by foreign-types.py.\n"
+HEADER = "# The foreign types in the public API of ws-routing. Held by foreign-types.py.\n"
 
 
 def main():
@@ -31,13 +31,16 @@ def main():
 
 
 def rustdoc():
-    command = "cargo +nightly rustdoc -q -p ws-routing --lib --all-features -- -Z unstable-options --output-format json"
-    subprocess.run(command.split(), cwd=ROOT, check=True)
-    metadata = subprocess.run(
-        "cargo metadata --format-version 1 --no-deps".split(), cwd=ROOT, check=True, capture_output=True
-    )
-    target = pathlib.Path(json.loads(metadata.stdout)["target_directory"])
-    return json.loads((target / "doc/ws_routing.json").read_text())
+    """The public API with the features that docs.rs shows."""
+    metadata = json.loads(cargo("metadata --format-version 1 --no-deps"))
+    package = next(package for package in metadata["packages"] if package["name"] == "ws-routing")
+    features = ",".join(package["metadata"]["docs"]["rs"]["features"])
+    cargo(f"+nightly rustdoc -q -p ws-routing --lib --features {features} -- -Z unstable-options --output-format json")
+    return json.loads((pathlib.Path(metadata["target_directory"]) / "doc/ws_routing.json").read_text())
+
+
+def cargo(arguments):
+    return subprocess.run(["cargo", *arguments.split()], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
 
 
 def foreign_types(docs):

@@ -35,8 +35,8 @@ fn main() -> Result<()> {
     for key in &keys {
         let _ = placement.insert(three.key_hash(key), key);
     }
-    let four = members(&["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400", "10.0.0.4:7400"])?;
-    println!("\n10.0.0.4:7400 joins. Only keys that it owns from now on move:");
+    let four = members(&["10.0.0.1:7400", "10.0.0.2:7400", "10.0.0.3:7400", "10.0.0.5:7400"])?;
+    println!("\n10.0.0.5:7400 joins. Only keys that it owns from now on move:");
     for moved in placement.update(four.candidates()) {
         let [from, to] = [moved.from, moved.to].map(|id| id.map_or("-", |id| id.as_str()));
         println!("{:<12} {from} → {to}", moved.token.as_str());

@@ -142,7 +142,7 @@ pub(crate) struct Maglev {
 
 impl Maglev {
     pub(crate) fn new(keys: u64, pods: u32) -> Self {
-        let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+        let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
         let size = (u64::from(pods) * 100..).find(is_prime).expect("there is always another prime");
         Self { table: Table::new(keys), size }
     }
