@@ -286,3 +286,20 @@ async fn answer_with(listener: tokio::net::TcpListener, answer: &'static [u8]) {
         drop(stream.write_all(answer).await);
     }
 }
+
+/// What the app answers to the messages before a broken frame still comes, then the code and the end of the socket.
+#[tokio::test]
+async fn what_was_said_before_a_broken_frame_is_answered() {
+    let cluster = Setup::sidecars(1).start().await;
+    for addr in [cluster.addr(), cluster.pod_addr(1)] {
+        let mut raw = Raw::open(addr, "k").await;
+        let after = raw::masked(true, raw::PING, b"too late");
+        let said = [raw::masked(true, raw::TEXT, b"before"), with_first_byte(0xc1), after].concat();
+        raw.bytes(&said).await.unwrap();
+        assert_eq!(raw.message().await.unwrap(), (raw::TEXT, b"before".to_vec()));
+        let close = raw.read().await.unwrap();
+        assert_eq!(close.code(), Some(1002), "{close:?}");
+        let end = bounded(secs(2), "the end of the socket", raw.read()).await.unwrap_err();
+        assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -403,7 +403,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     fn poll_finish(&mut self, end: End, cx: &mut Context<'_>) -> Poll<End> {
         let late = self.timer.as_mut().poll(cx).is_ready();
         let leg = self.sockets.current.as_mut().map_or(Poll::Ready(()), |leg| leg.poll_end(cx));
-        let client = self.sockets.client.poll_end(cx);
+        let client = match self.machine.is_deaf() {
+            true => self.sockets.client.poll_linger(cx),
+            false => self.sockets.client.poll_end(cx),
+        };
         if !late {
             ready!(leg);
             ready!(client);

@@ -176,6 +176,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.io).poll_shutdown(cx).map(drop)
     }
 
+    /// As [`Wire::poll_end`]; then reads and drops what comes until the peer ends as well. A socket that is closed with
+    /// unread bytes in it resets the connection, and the reset may overtake the last words.
+    pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_end(cx));
+        let mut nowhere = [0; 4096];
+        while ready!(read(&mut self.io, cx, &mut nowhere)) > 0 {}
+        Poll::Ready(())
+    }
+
     fn breaks(&mut self) {
         self.broken = true;
         self.pending = Vec::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Edge, Outputs, Slot, edge::control};
 use crate::{
-    frame::{Control, Opcode, close_payload},
+    frame::{Control, Opcode, Violation, close_payload},
     proxy::error::CloseReason,
 };
 
@@ -54,7 +54,7 @@ enum Ear {
     /// It is read and dropped until its Close.
     Dropping,
     /// It is read and dropped until it ends: its frames are not understood.
-    Deaf,
+    Deaf(Violation),
     /// Its Close was seen.
     Done,
 }
@@ -73,7 +73,24 @@ impl Ending {
     }
 
     pub(super) fn deaf(&self) -> bool {
-        self.client == Ear::Deaf
+        matches!(self.client, Ear::Deaf(_))
+    }
+
+    /// Whether the client has nothing more to say that matters.
+    fn heard(&self) -> bool {
+        matches!(self.client, Ear::Done | Ear::Deaf(_))
+    }
+
+    /// The payload with which the client's Close is answered in the app's place.
+    fn answer(&self) -> Vec<u8> {
+        match self.client {
+            Ear::Deaf(violation) => {
+                let reason = CloseReason::ClientProtocol(violation.reason());
+                close_payload(reason.code(), &reason.reason())
+            }
+            _ if self.end.code == 1005 => Vec::new(),
+            _ => close_payload(self.end.code, ""),
+        }
     }
 
     pub(super) fn drops_leg(&self) -> bool {
@@ -138,24 +155,44 @@ impl Edge {
             return;
         }
         let until = Duration::ZERO;
-        self.ending = Some(Ending { end, until, client: Ear::Done, leg_done: true, finished: true });
+        let client = self.ending.as_ref().filter(|e| e.deaf()).map_or(Ear::Done, |e| e.client);
+        self.ending = Some(Ending { end, until, client, leg_done: true, finished: true });
         self.parting = None;
         self.actions.push_back(Action::Finish);
     }
 
-    /// What the client says from here on is not understood.
-    pub(super) fn deafen_client(&mut self) {
-        if let Some(ending) = &mut self.ending {
-            ending.client = Ear::Deaf;
+    /// The client breaks the protocol. To the app it says Close instead, so that what the app answers to the messages
+    /// before still reaches the client.
+    pub(super) fn client_violates(&mut self, now: Duration, violation: Violation, out: &mut impl Outputs) {
+        if self.ending.is_none() {
+            let reason = CloseReason::ClientProtocol(violation.reason());
+            if let Some(leg) = &self.current {
+                let payload = close_payload(reason.code(), &reason.reason());
+                out.leg(Slot::Current, &leg.control(Opcode::Close, &payload));
+            }
+            self.client_closed_with(now, reason.code(), out);
         }
+        // What it says from here on cannot be told apart.
+        if let Some(ending) = &mut self.ending {
+            ending.client = Ear::Deaf(violation);
+        }
+    }
+
+    /// Whether what the client says is not understood any more, so that its end is all that can be waited for.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.ending.as_ref().is_some_and(Ending::deaf)
     }
 
     /// The client has said Close; it has been passed on unless we began.
     pub(super) fn client_closed(&mut self, now: Duration, control: &Control, out: &mut impl Outputs) {
+        self.client_closed_with(now, control.code(), out);
+    }
+
+    fn client_closed_with(&mut self, now: Duration, code: u16, out: &mut impl Outputs) {
         match &mut self.ending {
             None => {
                 self.abandon_next(out);
-                let end = End { code: control.code(), by: By::Client };
+                let end = End { code, by: By::Client };
                 let leg_done = self.current.is_none();
                 let until = now + HANDSHAKE;
                 self.ending = Some(Ending { end, until, client: Ear::Done, leg_done, finished: false });
@@ -188,11 +225,13 @@ impl Edge {
                 self.actions.push_back(Action::Resume);
             }
             Some(ending) => {
-                if ending.end.by == By::Client {
-                    out.client(frame);
+                match ending.client {
+                    _ if ending.end.by != By::Client => {}
+                    Ear::Deaf(_) => out.client(&self::control(Opcode::Close, &ending.answer(), None)),
+                    _ => out.client(frame),
                 }
                 ending.leg_done = true;
-                if ending.client == Ear::Done {
+                if ending.heard() {
                     let end = ending.end;
                     self.finish(end);
                 }
@@ -205,12 +244,12 @@ impl Edge {
         let at_frame = self.at_client_frame();
         let Some(ending) = &mut self.ending else { return };
         ending.leg_done = true;
-        if ending.client != Ear::Done {
+        if !ending.heard() {
             return;
         }
         let end = ending.end;
         if end.by == By::Client && at_frame {
-            out.client(&control(Opcode::Close, &answer(end.code), None));
+            out.client(&control(Opcode::Close, &ending.answer(), None));
         }
         self.finish(end);
     }
@@ -221,7 +260,7 @@ impl Edge {
             && now >= ending.until
         {
             if ending.end.by == By::Client && self.at_client_frame() {
-                out.client(&control(Opcode::Close, &answer(ending.end.code), None));
+                out.client(&control(Opcode::Close, &ending.answer(), None));
             }
             let end = ending.end;
             self.finish(end);
@@ -234,9 +273,4 @@ impl Edge {
 pub(super) struct Parting {
     reason: CloseReason,
     pub(super) until: Duration,
-}
-
-/// The payload with which a Close is answered in the app's place.
-fn answer(code: u16) -> Vec<u8> {
-    if code == 1005 { Vec::new() } else { close_payload(code, "") }
 }

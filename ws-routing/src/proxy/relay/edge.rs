@@ -481,12 +481,6 @@ impl Edge {
         self.current.as_ref().is_none_or(|leg| leg.decoder.at_frame())
     }
 
-    fn client_violates(&mut self, now: Duration, violation: Violation, out: &mut impl Outputs) {
-        self.close(now, CloseReason::ClientProtocol(violation.reason()), out);
-        // What it says from here on cannot be told apart.
-        self.deafen_client();
-    }
-
     fn app_violates(&mut self, now: Duration, violation: Violation, out: &mut impl Outputs) {
         tracing::warn!(%violation, "the app breaks the protocol");
         self.drop_current();
