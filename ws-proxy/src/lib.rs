@@ -88,7 +88,7 @@ fn sidecar(args: &RunArgs, node: NodeId, view: View, drain: Drain, metrics: Metr
         view,
         drain,
         metrics,
-        settings: args.moves.relay_settings(&args.keepalive, &args.clients),
+        settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
         limits: args.clients.limits(),
     };
     Sidecar::new(parts, |builder| {
