@@ -72,7 +72,7 @@ fn proxy(args: &Args, view: View, drain: Drain, metrics: Metrics) -> Proxy {
         .metrics(metrics)
         .drain(drain)
         .dial(args.nodes.dial_settings(&args.probes, &args.moves))
-        .relay(args.moves.relay_settings(&args.keepalive, &args.clients))
+        .relay(args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery))
         .log_keys(args.log.log_keys);
     args.clients.apply(builder).build()
 }

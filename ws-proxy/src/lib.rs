@@ -104,7 +104,7 @@ fn sidecar(
         view,
         drain,
         metrics,
-        settings: args.moves.relay_settings(&args.keepalive, &args.clients),
+        settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
         limits: args.clients.limits(),
     };
     Sidecar::new(parts, |builder| {

@@ -14,7 +14,7 @@ use crate::{
     key::KeySources,
     membership::{self, FollowOptions, MembersUri, View},
     proxy::{
-        Builder, DialSettings, Settings,
+        Builder, DialSettings, Redelivery, Settings,
         handshake::{AllowedOrigins, head::Limits},
     },
 };
@@ -218,7 +218,12 @@ pub struct MoveArgs {
 impl MoveArgs {
     /// How connections are relayed.
     #[must_use]
-    pub fn relay_settings(&self, keepalive: &KeepaliveArgs, clients: &ClientArgs) -> Settings {
+    pub fn relay_settings(
+        &self,
+        keepalive: &KeepaliveArgs,
+        clients: &ClientArgs,
+        redelivery: &RedeliveryArgs,
+    ) -> Settings {
         let Self { move_rate: _, move_concurrency: _, move_linger, move_quiet, orphan_grace, skip_on_move } =
             *self;
         Settings {
@@ -233,6 +238,7 @@ impl MoveArgs {
             orphan_grace,
             stall_timeout: clients.stall_timeout,
             skip_on_move,
+            redelivery: redelivery.settings(),
         }
     }
 }
@@ -270,6 +276,15 @@ pub struct RedeliveryArgs {
     /// Bytes kept for one connection, at most.
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
     pub redelivery_buffer: usize,
+}
+
+impl RedeliveryArgs {
+    /// How client messages are kept; `None` when they are not.
+    #[must_use]
+    pub fn settings(&self) -> Option<Redelivery> {
+        let Self { redelivery, redelivery_hold: hold, redelivery_buffer: buffer } = *self;
+        (redelivery == Switch::On).then_some(Redelivery { hold, buffer })
+    }
 }
 
 /// On or off.

@@ -63,6 +63,12 @@ pub const FAMILIES: &[Family] = &[
         &[],
         "Client messages that were delivered again after a crash",
     ),
+    family(
+        "ws_unkept_messages_total",
+        "counter",
+        &[],
+        "Client messages larger than the redelivery buffer, which a crash may lose",
+    ),
     family("ws_members", "gauge", &["state"], "Members of the ring, by state"),
     family("ws_members_age_seconds", "gauge", &[], "Time since the source of members was last heard"),
     family(

@@ -39,6 +39,7 @@ struct Shared {
     moves_pending: Gauge,
     move_pause: Timing,
     redelivered: Counter,
+    unkept: Counter,
     members: Vec<Gauge>,
     members_age: gauge::Gauge<f64, std::sync::atomic::AtomicU64>,
     suspects: Gauge,
@@ -75,6 +76,7 @@ impl Metrics {
             moves_pending: families.gauge("ws_moves_pending"),
             move_pause: families.timing("ws_move_pause_seconds"),
             redelivered: families.counter("ws_redelivered_messages_total"),
+            unkept: families.counter("ws_unkept_messages_total"),
             members: families.gauges("ws_members", STATES.map(NodeState::as_str)),
             members_age: families.register("ws_members_age_seconds", gauge::Gauge::default()),
             suspects: families.gauge("ws_suspect_nodes"),
@@ -157,6 +159,12 @@ impl Metrics {
     #[must_use]
     pub fn redelivered(&self) -> &Counter {
         &self.shared.redelivered
+    }
+
+    /// Client messages that were not kept because they are larger than the redelivery buffer.
+    #[must_use]
+    pub fn unkept(&self) -> &Counter {
+        &self.shared.unkept
     }
 
     /// Nodes that are avoided.

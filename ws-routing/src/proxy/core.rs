@@ -21,7 +21,7 @@ use super::{
     health::{Health, Pulse},
     leg::LegStream,
     moves::{Registry, Ticket},
-    relay::{DialFailure, Leg, Nonce, Settings},
+    relay::{DialFailure, Leg, LegShape, Nonce, Settings},
 };
 use crate::{
     contract::leg_nonce,
@@ -124,8 +124,19 @@ pub(crate) struct Dialed {
 
 impl Dialed {
     pub(crate) fn leg(&self, now: Duration, settings: &Settings, compressed: bool) -> Leg {
-        Leg::new(now, settings, self.nonce, self.sidecar, self.moved, compressed)
+        let Self { nonce, sidecar, moved, .. } = *self;
+        let own = matches!(self.io, LegStream::Local(_));
+        Leg::new(now, settings, LegShape { nonce, sidecar, moved, own, compressed })
     }
+}
+
+/// What a leg carries of its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Carried {
+    /// Client messages before its first.
+    pub(crate) sequence: u64,
+    /// So many of its first messages may be repeats.
+    pub(crate) redelivered: u64,
 }
 
 /// Where a connection should be, and what is to be thought of where it is.
@@ -239,13 +250,13 @@ impl Core {
         connection: &Arc<Connection>,
         node: NodeId,
         from: NodeId,
-        sequence: u64,
+        carried: Carried,
     ) -> impl Future<Output = Result<Dialed, DialFailure>> + Send + use<> {
         let (core, connection) = (Arc::clone(core), Arc::clone(connection));
         async move {
             // The semaphore is never closed.
             let _permit = core.moving.acquire().await;
-            core.reopen(&connection, &node, &from, sequence).await
+            core.reopen(&connection, &node, &from, carried).await
         }
     }
 
@@ -254,12 +265,12 @@ impl Core {
         core: &Arc<Self>,
         connection: &Arc<Connection>,
         from: NodeId,
-        sequence: u64,
+        carried: Carried,
         until: Instant,
     ) -> impl Future<Output = Result<Dialed, DialFailure>> + Send + use<> {
         let (core, connection) = (Arc::clone(core), Arc::clone(connection));
         async move {
-            let walk = core.walk(&connection, &from, sequence);
+            let walk = core.walk(&connection, &from, carried);
             timeout_at(until, walk).await.unwrap_or(Err(DialFailure::Unreachable))
         }
     }
@@ -268,18 +279,21 @@ impl Core {
         &self,
         connection: &Connection,
         from: &NodeId,
-        sequence: u64,
+        carried: Carried,
     ) -> Result<Dialed, DialFailure> {
         const PAUSE: Duration = Duration::from_millis(200);
         loop {
             let members = self.view.load();
             let mut nodes = self.ranking(&members, &connection.key, members.nodes().len());
-            if nodes.is_empty() {
+            if self.is_home(&members, &connection.key, from) {
+                // The app of this very process is looked for again, and nobody else's.
+                nodes = vec![from.clone()];
+            } else if nodes.is_empty() {
                 // Held clients have nothing to lose: a suspect may be back.
                 nodes = members.walk(&connection.key, members.nodes().len()).map(|n| n.id.clone()).collect();
             }
             for node in &nodes {
-                match self.reopen(connection, node, from, sequence).await {
+                match self.reopen(connection, node, from, carried).await {
                     Err(DialFailure::Unreachable) => {}
                     done => return done,
                 }
@@ -288,17 +302,24 @@ impl Core {
         }
     }
 
+    /// Whether that node is this very process, and the key's owner.
+    fn is_home(&self, members: &Members, key: &Key, node: &NodeId) -> bool {
+        let own = self.local.as_ref().is_some_and(|local| local.id() == node);
+        own && members.walk(key, 1).next().is_some_and(|owner| owner.id == *node)
+    }
+
     /// Replays a connection's handshake at `node`.
     async fn reopen(
         &self,
         connection: &Connection,
         node: &NodeId,
         from: &NodeId,
-        sequence: u64,
+        carried: Carried,
     ) -> Result<Dialed, DialFailure> {
         let leg = LegHeaders {
             connection: Some(Arc::clone(&connection.id)),
-            sequence,
+            sequence: carried.sequence,
+            redelivered: carried.redelivered,
             moved_from: Some(from.clone()),
             view: Some(self.view.load().fingerprint()),
             ..LegHeaders::new(connection.key.clone())

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    core::{Connection, Core, Dialed},
+    core::{Carried, Connection, Core, Dialed},
     error::CloseReason,
     health::Pulse,
     leg::LegStream,
@@ -206,6 +206,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             if let Some(leg) = &mut self.sockets.current {
                 leg.give_back(input, taken);
             }
+            self.act(cx);
         }
         let input = self.sockets.client.held();
         let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
@@ -271,7 +272,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             busy = true;
             match action {
                 Action::Replace => self.replace(),
-                Action::GiveUpDial => self.dial = None,
+                Action::GiveUpDial => {
+                    if self.dial.take().is_some() {
+                        self.count_move(false);
+                    }
+                }
                 Action::Drop(Slot::Current) => self.sockets.current = None,
                 Action::Drop(Slot::Next) => {
                     self.sockets.next = None;
@@ -336,8 +341,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         }
         self.machine.begin_move(format!("moved to {node}"));
         let from = self.node.clone();
-        let dialing =
-            Core::open_move(&self.core, &self.connection, node.clone(), from, self.machine.sequence());
+        let carried = Carried { sequence: self.machine.sequence(), redelivered: 0 };
+        let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, carried);
         self.heading = Some((node, reason));
         self.dial = Some(Dial { is_move: true, dialing: Box::pin(dialing) });
         // A dial has to be polled once to be woken.
@@ -349,8 +354,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         let Some(until) = self.machine.orphaned_until() else { return };
         self.heading = None;
         let (from, until) = (self.node.clone(), self.epoch + until);
-        let dialing =
-            Core::open_replacement(&self.core, &self.connection, from, self.machine.sequence(), until);
+        let carried =
+            Carried { sequence: self.machine.leg_sequence(), redelivered: self.machine.redelivers() };
+        let dialing = Core::open_replacement(&self.core, &self.connection, from, carried, until);
         self.dial = Some(Dial { is_move: false, dialing: Box::pin(dialing) });
     }
 
@@ -373,6 +379,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if sequence != self.counted {
             self.core.metrics().messages(Direction::ToApp).inc_by(sequence - self.counted);
             self.counted = sequence;
+        }
+        let again = self.machine.take_redelivery_counts();
+        if again.redelivered > 0 {
+            self.core.metrics().redelivered().inc_by(again.redelivered);
+        }
+        if again.unkept > 0 {
+            self.core.metrics().unkept().inc_by(again.unkept);
         }
         let said = self.machine.take_app_messages();
         if said > 0 {

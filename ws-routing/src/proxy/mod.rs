@@ -24,6 +24,6 @@ pub(crate) mod wire;
 pub use builder::Builder;
 pub use core::DialSettings;
 pub use leg::LegStream;
-pub use relay::Settings;
+pub use relay::{Redelivery, Settings};
 pub use service::{Held, Proxy};
 pub use tower::{Body, ClientAddr};

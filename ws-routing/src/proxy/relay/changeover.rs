@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use super::{Action, By, Edge, End, Leg, Outputs, PingKind, Slot, clocks::QUIET_AT_MOST};
+use super::{
+    Action, By, Edge, End, Leg, Outputs, PingKind, Slot,
+    clocks::QUIET_AT_MOST,
+    seeded::{self, Bug},
+};
 use crate::{
     frame::{Control, Opcode, close_payload},
     proxy::error::CloseReason,
@@ -16,6 +20,8 @@ const STOP: Duration = Duration::from_secs(5);
 const CLOSE_SILENCE: Duration = Duration::from_secs(1);
 /// The longest wait for a leg's Close.
 const CLOSE: Duration = Duration::from_secs(5);
+/// How long an app is looked for again where the client came in without a balancer.
+const OWN_APP: Duration = Duration::from_secs(2);
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +38,8 @@ pub(super) enum Phase {
     Quiet { since: Duration, silent: Duration, quiet: Duration, until: Duration },
     /// The current leg was closed; its last words are relayed until its own Close.
     Closing { since: Duration, silent: Duration, until: Duration },
-    /// There is no leg.
-    Orphan { since: Duration, until: Duration },
+    /// There is no leg. `own`: the lost one led to the app of this very process.
+    Orphan { since: Duration, until: Duration, own: bool },
 }
 
 impl Phase {
@@ -52,14 +58,27 @@ impl Phase {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    /// When it is over. While the client is `blocked` the leg is not heard, and its silence means nothing.
+    pub(super) fn deadline(&self, blocked: bool) -> Option<Duration> {
         match *self {
             Self::Steady | Self::Dialing => None,
             Self::Stopping { until } | Self::Settling { until, .. } | Self::Orphan { until, .. } => {
                 Some(until)
             }
+            Self::Quiet { until, .. } | Self::Closing { until, .. } if blocked => Some(until),
             Self::Quiet { silent, quiet, until, .. } => Some(until.min(silent + quiet)),
             Self::Closing { silent, until, .. } => Some(until.min(silent + CLOSE_SILENCE)),
+        }
+    }
+
+    /// Waits for a client that takes nothing at all: the leg may have more to say to it.
+    fn wait_for_client(&mut self, now: Duration) -> bool {
+        match self {
+            Self::Quiet { until, .. } | Self::Closing { until, .. } => {
+                *until = now + CLOSE_SILENCE;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -114,6 +133,11 @@ pub(crate) enum DialFailure {
     Mismatch,
 }
 
+/// Why a client is closed for whom nobody was found.
+fn unowned(own: bool) -> CloseReason {
+    if own { CloseReason::AppFailed } else { CloseReason::NoOwner }
+}
+
 impl Edge {
     /// Whether a move may begin now.
     pub(crate) fn can_move(&self, now: Duration) -> bool {
@@ -129,11 +153,6 @@ impl Edge {
         if self.phase == Phase::Steady && self.ending.is_none() { self.retry.at } else { None }
     }
 
-    /// The connection is where it belongs: a move that was put off is not due any more.
-    pub(crate) fn stay(&mut self) {
-        self.retry.at = None;
-    }
-
     /// A move begins: the shell opens the next leg and tells by [`Edge::connected`] or [`Edge::dial_failed`].
     ///
     /// `farewell` is the reason of the Close that ends the leg it leaves; it names the new node.
@@ -141,6 +160,13 @@ impl Edge {
         self.retry.at = None;
         self.farewell = farewell;
         self.phase = Phase::Dialing;
+    }
+
+    /// The connection is where it belongs: a move that was put off is not tried again.
+    pub(crate) fn stay(&mut self) {
+        if !seeded::has(Bug::ForgetRetry) {
+            self.retry = Retry { refused: self.retry.refused, ..Retry::default() };
+        }
     }
 
     /// The move that is being dialed is not wanted any more.
@@ -171,6 +197,9 @@ impl Edge {
         match self.phase {
             Phase::Dialing => {
                 self.next = Some(leg);
+                if seeded::has(Bug::SwitchEarly) {
+                    return self.switch(now, out);
+                }
                 self.phase = Phase::Stopping { until: now + STOP };
                 if self.client.decoder.at_message() {
                     self.stopped(now, out);
@@ -203,7 +232,7 @@ impl Edge {
             Phase::Orphan { .. } if failure == DialFailure::Refused => {
                 self.close(now, CloseReason::NotAccepted, out);
             }
-            Phase::Orphan { .. } => self.close(now, CloseReason::NoOwner, out),
+            Phase::Orphan { own, .. } => self.close(now, unowned(own), out),
             _ => {}
         }
     }
@@ -212,6 +241,7 @@ impl Edge {
     pub(crate) fn leg_lost(&mut self, now: Duration, slot: Slot, out: &mut impl Outputs) {
         match slot {
             Slot::Current if self.ending.is_some() => self.leg_lost_at_the_end(out),
+            Slot::Current if self.current.is_none() => {}
             Slot::Current => self.current_gone(now, false, out),
             Slot::Next => self.next_lost(now, out),
         }
@@ -231,6 +261,7 @@ impl Edge {
         if self.ending.is_none() && closing && matches!(code, 1000 | 1001 | 1005) {
             self.switch(now, out);
         } else if self.ending.is_none() && leaving && matches!(code, 1001 | 1012) {
+            self.answer_close(code, out);
             self.current_gone(now, true, out);
         } else {
             self.pass_app_close(now, control, frame, out);
@@ -244,22 +275,30 @@ impl Edge {
         let ping = leg.control(Opcode::Ping, &payload);
         out.leg(Slot::Current, &ping);
         self.phase = Phase::Settling { since: now, until: now + self.settings.move_linger };
+        if seeded::has(Bug::ForgetSettle) {
+            self.close_current(now, now, out);
+        }
     }
 
     /// The settle ping was answered.
-    pub(super) fn settled(&mut self, now: Duration) {
-        if let Phase::Settling { since, .. } = self.phase {
+    ///
+    /// `number` is the ping's: that of a move which was put off says nothing of what came after it.
+    pub(super) fn settled(&mut self, now: Duration, number: u64) {
+        if let Phase::Settling { since, .. } = self.phase
+            && (number == self.sequence || seeded::has(Bug::StaleSettle))
+        {
             let quiet = self.pace.quiet(&self.settings);
             self.phase = Phase::Quiet { since, silent: now, quiet, until: now + QUIET_AT_MOST };
         }
     }
 
     pub(super) fn tick_phase(&mut self, now: Duration, out: &mut impl Outputs) {
-        if self.blocked.client {
-            // What the app said last has not reached the client yet: that is no silence.
-            self.phase.leg_spoke(now);
+        let blocked = self.blocked.client;
+        if self.phase.deadline(blocked).is_none_or(|deadline| now < deadline) {
+            return;
         }
-        if self.phase.deadline().is_none_or(|deadline| now < deadline) {
+        let stands_still = self.client.stalled.is_some_and(|since| now >= since + CLOSE_SILENCE);
+        if blocked && stands_still && self.phase.wait_for_client(now) {
             return;
         }
         match self.phase {
@@ -267,7 +306,7 @@ impl Edge {
             Phase::Stopping { .. } | Phase::Settling { .. } => self.put_off(now, out),
             Phase::Quiet { since, .. } => self.close_current(now, since, out),
             Phase::Closing { .. } => self.switch(now, out),
-            Phase::Orphan { .. } => self.close(now, CloseReason::NoOwner, out),
+            Phase::Orphan { own, .. } => self.close(now, unowned(own), out),
         }
     }
 
@@ -275,7 +314,7 @@ impl Edge {
     fn close_current(&mut self, now: Duration, since: Duration, out: &mut impl Outputs) {
         if let Some(leg) = &self.current {
             let reason =
-                if leg.sidecar { leg.book.nonce().mark(&self.farewell) } else { self.farewell.clone() };
+                if leg.shape.sidecar { leg.book.nonce().mark(&self.farewell) } else { self.farewell.clone() };
             out.leg(Slot::Current, &leg.control(Opcode::Close, &close_payload(1001, &reason)));
         }
         self.phase = Phase::Closing { since, silent: now, until: now + CLOSE };
@@ -286,23 +325,48 @@ impl Edge {
         if !self.current_ended_well(now, out) {
             return;
         }
+        if matches!(self.phase, Phase::Closing { .. })
+            && let Some(kept) = &mut self.kept
+        {
+            kept.clear();
+        }
         let Some(mut leg) = self.next.take() else { return self.orphan(now) };
-        let asked = self.current.as_mut().and_then(|old| old.book.take_relayed()).or(self.asked.take());
-        self.client.book.forget_relayed();
+        self.take_asked();
         self.actions.push_back(Action::Promote);
-        if leg.moved {
-            let payload = leg.book.own(PingKind::Live, self.sequence);
-            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
-        }
-        if let Some(payload) = asked {
-            leg.book.relayed(&payload);
-            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
-        }
+        self.open_leg(&mut leg, out);
         leg.life.seen(now);
         self.current = Some(leg);
         self.pause = self.phase.paused_since().map(|since| now.saturating_sub(since));
         self.phase = Phase::Steady;
         self.retry = Retry::default();
+        self.client.discard |= seeded::has(Bug::SkipAtSwitch);
+    }
+
+    /// What a leg that takes over is told before anything else.
+    fn open_leg(&mut self, leg: &mut Leg, out: &mut impl Outputs) {
+        if leg.shape.moved {
+            let payload = leg.book.own(PingKind::Live, self.leg_sequence());
+            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
+        }
+        let last = self.kept.as_mut().and_then(|kept| kept.replay(|b| out.leg(Slot::Next, b)));
+        if let Some(payload) = self.asked.take() {
+            leg.book.relayed(&payload);
+            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
+        }
+        if let Some(number) = last {
+            let payload = leg.book.own(PingKind::Confirm, number);
+            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
+        }
+        if let Some(kept) = &self.kept {
+            kept.replay_open(|b| out.leg(Slot::Next, b));
+        }
+    }
+
+    /// The current leg goes: what the client asked it is asked of the next, and what it asked is nobody's.
+    fn take_asked(&mut self) {
+        let unanswered = self.current.as_mut().and_then(|old| old.book.take_relayed());
+        self.asked = unanswered.or(self.asked.take());
+        self.client.book.forget_relayed();
     }
 
     /// Whether the client may be left as the current leg left it: with nothing half said.
@@ -328,35 +392,62 @@ impl Edge {
         if !self.current_ended_well(now, out) {
             return;
         }
-        let inside = !self.client.decoder.at_message();
-        let stopping = self.phase.stopping();
-        if inside && (said_so || stopping) {
+        if let Err(reason) = self.may_be_replaced(now, said_so) {
             self.drop_current();
-            return self.close(now, CloseReason::NotMovable("a message was cut off"), out);
+            return self.close(now, reason, out);
         }
-        self.client.discard = inside;
+        let cut = self.cuts_message() && !seeded::has(Bug::RestAfterLoss);
+        self.client.discard |= cut;
+        if self.redelivers() > 0 {
+            // The handshake has to announce what is delivered again.
+            self.abandon_next(out);
+            self.orphan(now);
+        } else if self.next.is_some() {
+            self.switch(now, out);
+        } else {
+            self.orphan(now);
+        }
+    }
+
+    /// Whether the client may be given another leg in place of the one that is gone.
+    fn may_be_replaced(&self, now: Duration, said_so: bool) -> Result<(), CloseReason> {
+        if (said_so || self.phase.stopping()) && self.cuts_message() {
+            return Err(CloseReason::NotMovable("a message was cut off"));
+        }
         if self.retry.refused {
-            self.drop_current();
-            return self.close(now, CloseReason::NotAccepted, out);
+            return Err(CloseReason::NotAccepted);
         }
-        if self.next.is_some() {
-            return self.switch(now, out);
+        if self.kept.as_ref().is_some_and(|kept| kept.is_poisoned()) {
+            return Err(CloseReason::Poisonous);
         }
-        if !said_so && self.losses.is_third(now) {
-            self.drop_current();
-            return self.close(now, CloseReason::AppFailed, out);
+        if !said_so && self.next.is_none() && self.losses.is_third(now) {
+            return Err(CloseReason::AppFailed);
         }
-        self.orphan(now);
+        Ok(())
+    }
+
+    /// Whether the client is in the middle of a message whose beginning goes with the leg.
+    fn cuts_message(&self) -> bool {
+        let begun = !self.client.decoder.at_message() && !self.client.discard;
+        begun && !self.kept.as_ref().is_some_and(|kept| kept.has_open())
+    }
+
+    /// Answers a Close that does not pass to the client.
+    fn answer_close(&self, code: u16, out: &mut impl Outputs) {
+        if let Some(leg) = self.current.as_ref().filter(|_| self.client.decoder.at_frame()) {
+            out.leg(Slot::Current, &leg.control(Opcode::Close, &close_payload(code, "")));
+        }
     }
 
     /// There is no leg: the client waits for another.
     fn orphan(&mut self, now: Duration) {
         let since = self.phase.paused_since().unwrap_or(now);
-        let dialing = self.phase == Phase::Dialing;
-        self.asked = self.current.as_mut().and_then(|old| old.book.take_relayed()).or(self.asked.take());
-        self.client.book.forget_relayed();
+        let dialing = self.phase == Phase::Dialing && self.redelivers() == 0;
+        let own = self.current.as_ref().is_some_and(|leg| leg.shape.own);
+        self.take_asked();
         self.drop_current();
-        self.phase = Phase::Orphan { since, until: now + self.settings.orphan_grace };
+        let grace = if own { OWN_APP } else { self.settings.orphan_grace };
+        self.phase = Phase::Orphan { since, until: now + grace, own };
         if !dialing {
             self.actions.push_back(Action::Replace);
         }

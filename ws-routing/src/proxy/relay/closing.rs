@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Edge, Outputs, Slot, edge::control};
+use super::{Action, Edge, Outputs, Slot, changeover::Phase, run::control};
 use crate::{
     frame::{Control, Opcode, Violation, close_payload},
     proxy::error::CloseReason,
@@ -35,7 +35,7 @@ impl End {
 }
 
 /// A connection that is ending.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ending {
     end: End,
     until: Duration,
@@ -118,7 +118,7 @@ impl Edge {
         if self.ending.is_some() {
             return;
         }
-        self.abandon_next(out);
+        self.stop_moving(out);
         if !self.at_client_frame() {
             self.parting.get_or_insert(Parting { reason, until: now + HANDSHAKE });
             return;
@@ -138,6 +138,13 @@ impl Edge {
         let end = End { code: reason.code(), by: By::Us };
         self.ending =
             Some(Ending { end, until: now + HANDSHAKE, client: Ear::Dropping, leg_done, finished: false });
+    }
+
+    /// Who ends does not move, and nothing is delivered again.
+    fn stop_moving(&mut self, out: &mut impl Outputs) {
+        self.abandon_next(out);
+        self.phase = Phase::Steady;
+        self.kept = None;
     }
 
     /// What waits for the end of a frame of the app's is put now, if it ends here.
@@ -191,7 +198,7 @@ impl Edge {
     fn client_closed_with(&mut self, now: Duration, code: u16, out: &mut impl Outputs) {
         match &mut self.ending {
             None => {
-                self.abandon_next(out);
+                self.stop_moving(out);
                 let end = End { code, by: By::Client };
                 let leg_done = self.current.is_none();
                 let until = now + HANDSHAKE;
@@ -215,7 +222,7 @@ impl Edge {
         frame: &[u8],
         out: &mut impl Outputs,
     ) {
-        self.abandon_next(out);
+        self.stop_moving(out);
         match &mut self.ending {
             None => {
                 out.client(frame);

@@ -3,14 +3,17 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
-    BUFFER, End, Nonce, PingKind, Settings,
+    End, Leg, Nonce, Settings,
     changeover::{Losses, Phase, Retry},
-    clocks::{Check, Liveness, ReplyPace},
+    clocks::{Liveness, ReplyPace},
     closing::{By, Ending, Parting},
     pings::PingBook,
+    redelivery::{Counts, Kept},
+    run::Run,
+    seeded::{self, Bug},
 };
 use crate::{
-    frame::{self, Control, Decoder, Kind, Opcode, Violation},
+    frame::{Control, Decoder, Kind, Opcode, Violation},
     proxy::error::CloseReason,
 };
 
@@ -49,7 +52,7 @@ pub(crate) enum Action {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Edge {
     pub(super) settings: Arc<Settings>,
     pub(super) client: Client,
@@ -73,6 +76,8 @@ pub(crate) struct Edge {
     pub(super) farewell: String,
     /// The client's ping that a lost leg did not answer.
     pub(super) asked: Option<Box<[u8]>>,
+    /// What a crash must not lose.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// Which writers have to wait, as the shell sees it.
@@ -84,7 +89,7 @@ pub(crate) struct Blocked {
     pub(crate) leg: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) decoder: Decoder,
     pub(super) book: PingBook,
@@ -93,50 +98,6 @@ pub(super) struct Client {
     pub(super) stalled: Option<Duration>,
     /// The rest of its message belongs to a leg that was lost.
     pub(super) discard: bool,
-}
-
-/// One upstream leg.
-#[derive(Debug)]
-pub(crate) struct Leg {
-    pub(super) decoder: Decoder,
-    pub(super) book: PingBook,
-    pub(super) life: Liveness,
-    /// Its node is draining, gone or suspect: a Close of 1001 or 1012 means the node, not the client.
-    pub(super) leaving: bool,
-    /// App messages still to be dropped.
-    pub(super) skip: u32,
-    /// It takes the place of another leg.
-    pub(super) moved: bool,
-    /// Its node has a sidecar.
-    pub(super) sidecar: bool,
-}
-
-impl Leg {
-    /// A leg whose handshake is done. `sidecar`: the node answers our keepalive pings in place of its app.
-    pub(crate) fn new(
-        now: Duration,
-        settings: &Settings,
-        nonce: Nonce,
-        sidecar: bool,
-        moved: bool,
-        compressed: bool,
-    ) -> Self {
-        let timeout = if sidecar { settings.ping_timeout } else { settings.app_timeout };
-        Self {
-            decoder: Decoder::new(false, compressed, BUFFER),
-            book: PingBook::new(nonce, sidecar),
-            life: Liveness::new(now, settings.ping_interval, timeout),
-            leaving: false,
-            skip: if moved && !sidecar { settings.skip_on_move } else { 0 },
-            moved,
-            sidecar,
-        }
-    }
-
-    /// A masked control frame of ours. The mask hides nothing from anybody: the payload is ours.
-    pub(super) fn control(&self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-        control(opcode, payload, Some((self.book.nonce().0 as u32).to_be_bytes()))
-    }
 }
 
 impl Edge {
@@ -156,6 +117,7 @@ impl Edge {
                 stalled: None,
                 discard: false,
             },
+            kept: settings.redelivery.map(|redelivery| Box::new(Kept::new(redelivery))),
             settings,
             current: Some(leg),
             next: None,
@@ -190,11 +152,34 @@ impl Edge {
         std::mem::take(&mut self.app_messages)
     }
 
+    /// Client messages before the first that the next leg carries, if it is to take over now.
+    pub(crate) fn leg_sequence(&self) -> u64 {
+        self.kept.as_ref().and_then(|kept| kept.first()).map_or(self.sequence, |first| first - 1)
+    }
+
+    /// How many messages the next leg is given again, if it is to take over now.
+    pub(crate) fn redelivers(&self) -> u64 {
+        if seeded::has(Bug::AnnounceNothing) {
+            return 0;
+        }
+        self.kept.as_ref().map_or(0, |kept| kept.count())
+    }
+
+    /// What redelivery did since this was asked last.
+    pub(crate) fn take_redelivery_counts(&mut self) -> Counts {
+        self.kept.as_mut().map_or_else(Counts::default, |kept| kept.take_counts())
+    }
+
     /// Whether the client is to be read.
     pub(crate) fn reads_client(&self) -> bool {
         match &self.ending {
             Some(ending) => ending.reads_client(),
-            None => self.phase.reads_client() && self.current.is_some(),
+            None => {
+                self.phase.reads_client()
+                    && self.current.is_some()
+                    && self.parting.is_none()
+                    && !self.kept.as_ref().is_some_and(|kept| kept.holds_client())
+            }
         }
     }
 
@@ -210,7 +195,7 @@ impl Edge {
             return bytes.len();
         }
         let mut run = Run::default();
-        while self.reads_client() {
+        while self.reads_client() && self.takes_client_frame(run.rest(bytes)) {
             let unit = match self.client.decoder.next(run.rest(bytes)) {
                 Ok(Some(unit)) => unit,
                 Ok(None) => break,
@@ -221,7 +206,10 @@ impl Edge {
                 }
             };
             let pass = match unit.kind {
-                Kind::Data { ends_message } => self.client_data(now, ends_message),
+                Kind::Data { ends_message } => {
+                    self.client_data(now, &run.rest(bytes)[..unit.len], ends_message)
+                }
+                Kind::Control(control) if self.close_waits(&control) => break,
                 Kind::Control(control) => self.client_control(&control),
             };
             if !pass {
@@ -238,11 +226,11 @@ impl Edge {
             if self.client.decoder.at_message() && self.phase.stopping() {
                 run.flush(bytes, |b| out.leg(Slot::Current, b));
                 self.stopped(now, out);
-                return run.end;
+                return run.end();
             }
         }
         run.flush(bytes, |b| out.leg(Slot::Current, b));
-        run.end
+        run.end()
     }
 
     /// Takes bytes of the current leg and returns how many were consumed; the rest is to be offered again.
@@ -274,17 +262,17 @@ impl Edge {
                     }
                 }
                 Kind::Control(control) => {
-                    let frame = &bytes[run.end..run.end + unit.len];
+                    let frame = &bytes[run.end()..run.end() + unit.len];
                     run.flush(bytes, |b| out.client(b));
                     run.take(unit.len, false);
                     if self.app_control(now, &control, frame, out) {
-                        return run.end;
+                        return run.end();
                     }
                 }
             }
         }
         run.flush(bytes, |b| out.client(b));
-        run.end
+        run.end()
     }
 
     /// The client's side has ended without a Close.
@@ -303,8 +291,15 @@ impl Edge {
             return self.finish(End { code: 1006, by: By::Us });
         }
         self.tick_client(now, out);
-        self.tick_leg(now, out);
-        self.tick_phase(now, out);
+        if self.ending.is_none() {
+            self.tick_leg(now, out);
+        }
+        if self.ending.is_none() {
+            self.tick_phase(now, out);
+        }
+        if self.ending.is_none() {
+            self.tick_kept(now, out);
+        }
     }
 
     /// When [`Edge::tick`] is due at the latest.
@@ -312,17 +307,19 @@ impl Edge {
         if let Some(ending) = &self.ending {
             return ending.deadline();
         }
-        let stall = self.client.stalled.map(|since| since + self.settings.stall_timeout);
-        let client = self.listens_to_client().then(|| self.client.life.deadline());
-        let leg = self.current.as_ref().filter(|_| !self.leg_rests()).map(|leg| leg.life.deadline());
         let parting = self.parting.map(|parting| parting.until);
-        [stall, client, leg, parting, self.phase.deadline()].into_iter().flatten().min()
+        [parting, self.keepalive_deadline(), self.phase.deadline(self.blocked.client)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The client has taken bytes.
     pub(crate) fn client_took(&mut self, now: Duration) {
         self.client.life.seen(now);
         self.client.stalled = None;
+        // What the app said last has reached the client only now: its silence begins here.
+        self.phase.leg_spoke(now);
     }
 
     /// The current leg has taken bytes.
@@ -342,16 +339,36 @@ impl Edge {
         self.ending.as_ref().and_then(Ending::end)
     }
 
-    fn client_data(&mut self, now: Duration, ends_message: bool) -> bool {
+    /// Whether the client's data passes to the app.
+    fn client_data(&mut self, now: Duration, bytes: &[u8], ends_message: bool) -> bool {
         let pass = !self.client.discard && !self.drops_client();
-        if ends_message {
-            self.client.discard = false;
-            if pass {
-                self.sequence += 1;
-                self.pace.client_message(now);
-            }
+        self.client.discard &= !ends_message;
+        if !pass {
+            return false;
         }
-        pass
+        if ends_message {
+            self.sequence += 1;
+            self.pace.client_message(now);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.keep(now, bytes, ends_message.then_some(self.sequence));
+        }
+        true
+    }
+
+    /// Whether there is room for the client's frame that begins with `bytes`, if one begins there.
+    fn takes_client_frame(&mut self, bytes: &[u8]) -> bool {
+        match &mut self.kept {
+            Some(kept) if self.client.decoder.at_frame() && !self.client.discard => kept.takes(bytes),
+            _ => true,
+        }
+    }
+
+    /// Whether this is the client's Close, and has to wait for what is kept.
+    fn close_waits(&mut self, control: &Control) -> bool {
+        control.opcode == Opcode::Close
+            && self.ending.is_none()
+            && self.kept.as_mut().is_some_and(|kept| kept.holds_close())
     }
 
     /// Whether the client's control frame passes to the app.
@@ -378,6 +395,10 @@ impl Edge {
         let Some(leg) = &mut self.current else { return false };
         let skip = leg.skip > 0;
         leg.skip -= u32::from(skip && ends_message);
+        if !skip {
+            // Whoever is written to and takes it is alive.
+            self.client.life.seen(now);
+        }
         !skip && !self.drops_leg()
     }
 
@@ -419,61 +440,18 @@ impl Edge {
             out.client(frame);
         }
         if let Some(payload) = answered.relayed {
-            out.client(&self::control(Opcode::Pong, &payload, None));
+            out.client(&super::control(Opcode::Pong, &payload, None));
         }
-        if answered.settled {
-            self.settled(now);
+        if let Some(number) = answered.settled {
+            self.settled(now, number);
+        }
+        if let Some(kept) = &mut self.kept
+            && let Some(number) = answered.confirmed.max(answered.settled)
+            && kept.confirmed(now, number)
+        {
+            self.actions.push_back(Action::Resume);
         }
         false
-    }
-
-    fn tick_client(&mut self, now: Duration, out: &mut impl Outputs) {
-        if self.blocked.client {
-            let since = *self.client.stalled.get_or_insert(now);
-            if now >= since + self.settings.stall_timeout {
-                self.close(now, CloseReason::Stalled, out);
-            }
-        } else {
-            self.client.stalled = None;
-        }
-        if !self.listens_to_client() {
-            return self.client.life.seen(now);
-        }
-        match self.client.life.check(now) {
-            Check::Fine => {}
-            Check::Ask => {
-                let payload = self.client.book.own(PingKind::Keepalive, self.sequence);
-                out.client(&control(Opcode::Ping, &payload, None));
-            }
-            Check::Dead => self.finish(End { code: 1006, ..End::client() }),
-        }
-    }
-
-    fn tick_leg(&mut self, now: Duration, out: &mut impl Outputs) {
-        let (rests, sequence) = (self.leg_rests(), self.sequence);
-        let Some(leg) = &mut self.current else { return };
-        if rests {
-            return leg.life.seen(now);
-        }
-        match leg.life.check(now) {
-            Check::Ask => {
-                let payload = leg.book.own(PingKind::Keepalive, sequence);
-                let ping = leg.control(Opcode::Ping, &payload);
-                out.leg(Slot::Current, &ping);
-            }
-            Check::Fine => {}
-            Check::Dead => self.leg_lost(now, Slot::Current, out),
-        }
-    }
-
-    /// Whether silence of the client means anything now: it is read, and could be asked.
-    fn listens_to_client(&self) -> bool {
-        self.reads_client() && !self.blocked.client && !self.blocked.leg && self.at_client_frame()
-    }
-
-    /// Whether silence of the leg means nothing now: it is not read, or could not be asked.
-    fn leg_rests(&self) -> bool {
-        !self.reads_leg() || self.blocked.client || self.blocked.leg || !self.client.decoder.at_frame()
     }
 
     /// Whether a frame of ours may be put towards the client: nothing of the app's is half said.
@@ -485,46 +463,5 @@ impl Edge {
         tracing::warn!(%violation, "the app breaks the protocol");
         self.drop_current();
         self.close(now, CloseReason::AppNonsense, out);
-    }
-}
-
-/// A whole control frame.
-pub(crate) fn control(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(frame::MAX_HEADER + payload.len());
-    frame::write(&mut out, opcode, payload, mask);
-    out
-}
-
-/// The bytes that pass as they came: a part of what was read that is written in one go.
-#[derive(Debug, Default)]
-pub(crate) struct Run {
-    start: usize,
-    end: usize,
-}
-
-impl Run {
-    /// Takes `len` bytes more. Before bytes that do not pass, the run must have been flushed.
-    pub(crate) fn take(&mut self, len: usize, pass: bool) {
-        self.end += len;
-        if !pass {
-            self.start = self.end;
-        }
-    }
-
-    pub(crate) fn flush(&mut self, bytes: &[u8], put: impl FnOnce(&[u8])) {
-        if self.start < self.end {
-            put(&bytes[self.start..self.end]);
-            self.start = self.end;
-        }
-    }
-
-    /// What has not been taken.
-    pub(crate) fn rest<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
-        &bytes[self.end..]
-    }
-
-    /// How many bytes were taken.
-    pub(crate) fn end(&self) -> usize {
-        self.end
     }
 }

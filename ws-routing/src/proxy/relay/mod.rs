@@ -4,20 +4,35 @@
 //! * `changeover`: how the far end changes while the client stays
 //! * `closing`: how a connection ends
 //! * `pings`: pings of ours among those that pass
-//! * `clocks`: signs of life, and the app's pace
+//! * `redelivery`: client messages that a crash must not lose
+//! * `clocks`, `keepalive`: signs of life, and the app's pace
+//! * `leg`, `run`: one upstream leg, and bytes that pass as they came
 
 mod changeover;
 pub(crate) mod clocks;
 mod closing;
 mod edge;
+mod keepalive;
+mod leg;
 mod pings;
+mod redelivery;
+mod run;
+mod seeded;
+
+#[cfg(test)]
+mod explore;
+#[cfg(test)]
+mod model;
 
 use std::time::Duration;
 
 pub(crate) use changeover::DialFailure;
 pub(crate) use closing::{By, End};
-pub(crate) use edge::{Action, Blocked, Edge, Leg, Outputs, Run, Slot, control};
+pub(crate) use edge::{Action, Blocked, Edge, Outputs, Slot};
+pub(crate) use leg::{Leg, LegShape};
 pub(crate) use pings::{Nonce, Ping, PingBook, PingKind};
+pub use redelivery::Redelivery;
+pub(crate) use run::{Run, control};
 
 /// The longest app message that reaches the client only when it is whole, and the bound of each direction's buffer,
 /// in bytes.
@@ -42,6 +57,9 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// How many app messages of a moved leg are dropped. Default 0.
     pub skip_on_move: u32,
+    /// Whether client messages are kept until the app has them, and delivered again after a crash; `None`, the
+    /// default: they are not.
+    pub redelivery: Option<Redelivery>,
 }
 
 impl Default for Settings {
@@ -55,6 +73,7 @@ impl Default for Settings {
             orphan_grace: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
             skip_on_move: 0,
+            redelivery: None,
         }
     }
 }

@@ -84,7 +84,7 @@ impl Ping {
 }
 
 /// The pings that one peer has not answered yet, oldest first. Bounded: the oldest are forgotten.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PingBook {
     nonce: Nonce,
     /// Whether the next process answers keepalive and live pings in place of what stands behind it.
@@ -92,7 +92,7 @@ pub(crate) struct PingBook {
     sent: VecDeque<Sent>,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Sent {
     Own(Ping),
     Relayed(Box<[u8]>),
@@ -107,8 +107,8 @@ pub(crate) struct Answered {
     pub(crate) swallow: bool,
     /// The latest relayed ping that it answers too: whoever sent that is told.
     pub(crate) relayed: Option<Box<[u8]>>,
-    /// A settle ping was answered.
-    pub(crate) settled: bool,
+    /// The highest number of a settle ping that was answered.
+    pub(crate) settled: Option<u64>,
     /// The highest number of a confirm ping that was answered.
     pub(crate) confirmed: Option<u64>,
 }
@@ -197,8 +197,8 @@ impl PingBook {
                 _ if !before => true,
                 Sent::Own(ping) if !far && ping.kind.goes_far() => true,
                 Sent::Relayed(_) if !far => true,
-                Sent::Own(Ping { kind: PingKind::Settle, .. }) => {
-                    answered.settled = true;
+                Sent::Own(Ping { kind: PingKind::Settle, number }) => {
+                    answered.settled = answered.settled.max(Some(*number));
                     false
                 }
                 Sent::Own(Ping { kind: PingKind::Confirm, number }) => {
@@ -235,7 +235,7 @@ mod tests {
         book.relayed(b"after");
         let answered = book.pong(&settle);
         assert_eq!(answered.relayed.as_deref(), Some(&b"second"[..]));
-        assert!(answered.swallow && answered.settled);
+        assert!(answered.swallow && answered.settled == Some(1));
         assert_eq!(book.pong(b"after"), Answered::default());
     }
 
@@ -248,7 +248,11 @@ mod tests {
         let answered = book.pong(&keepalive);
         assert_eq!(answered, Answered { swallow: true, ..Answered::default() });
         book.relayed(b"later");
-        assert!(book.pong(b"later").settled, "a later relayed ping went as far as the settle ping");
+        assert_eq!(
+            book.pong(b"later").settled,
+            Some(1),
+            "a later relayed ping went as far as the settle ping"
+        );
     }
 
     #[test]

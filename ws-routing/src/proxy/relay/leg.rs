@@ -1,0 +1,54 @@
+//! One upstream leg, as the machine knows it.
+
+use std::time::Duration;
+
+use super::{BUFFER, Nonce, PingBook, Settings, clocks::Liveness, run::control};
+use crate::frame::{Decoder, Opcode};
+
+/// One upstream leg.
+#[derive(Clone, Debug)]
+pub(crate) struct Leg {
+    pub(super) decoder: Decoder,
+    pub(super) book: PingBook,
+    pub(super) life: Liveness,
+    /// Its node is draining, gone or suspect: a Close of 1001 or 1012 means the node, not the client.
+    pub(super) leaving: bool,
+    /// App messages still to be dropped.
+    pub(super) skip: u32,
+    pub(super) shape: LegShape,
+}
+
+/// What a leg's handshake has settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LegShape {
+    /// Marks our pings.
+    pub(crate) nonce: Nonce,
+    /// Its node has a sidecar, which answers our keepalive pings in place of its app.
+    pub(crate) sidecar: bool,
+    /// It takes the place of another leg.
+    pub(crate) moved: bool,
+    /// Its node is this very process.
+    pub(crate) own: bool,
+    /// permessage-deflate was agreed.
+    pub(crate) compressed: bool,
+}
+
+impl Leg {
+    /// A leg whose handshake is done.
+    pub(crate) fn new(now: Duration, settings: &Settings, shape: LegShape) -> Self {
+        let timeout = if shape.sidecar { settings.ping_timeout } else { settings.app_timeout };
+        Self {
+            decoder: Decoder::new(false, shape.compressed, BUFFER),
+            book: PingBook::new(shape.nonce, shape.sidecar),
+            life: Liveness::new(now, settings.ping_interval, timeout),
+            leaving: false,
+            skip: if shape.moved && !shape.sidecar { settings.skip_on_move } else { 0 },
+            shape,
+        }
+    }
+
+    /// A masked control frame of ours. The mask hides nothing from anybody: the payload is ours.
+    pub(super) fn control(&self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        control(opcode, payload, Some((self.book.nonce().0 as u32).to_be_bytes()))
+    }
+}
