@@ -208,6 +208,7 @@
 //! | `frame` | WebSocket frame headers without I/O | `proxy` |
 //! | `proxy` | one client's connection, whatever node it is at | `proxy` |
 //! | `session`, `app` | the node's side of it: connections by key, the way to the application | `proxy` |
+//! | `peer` | how the processes of a ring know each other | `proxy` |
 //! | `serve`, `drain`, `admin`, `metrics` | the life of a process | `proxy` |
 //! | `cli` | what the binaries' command lines share | `cli` |
 //!
@@ -230,6 +231,8 @@ pub mod contract;
 #[cfg(feature = "proxy")]
 pub mod frame;
 pub mod membership;
+#[cfg(feature = "proxy")]
+pub mod peer;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "proxy")]

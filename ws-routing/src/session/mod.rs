@@ -3,8 +3,11 @@
 //! Reading order: `sidecar` (what arrives at its port), `legs` (one leg's way through), `relay` (the machine), `drive`
 //! (its shell), `seat` (who is here).
 
+mod deliver;
 mod drive;
 mod legs;
+mod mailbox;
+mod merge;
 mod relay;
 mod seat;
 mod sidecar;

@@ -74,7 +74,7 @@ impl Sidecar {
             drain: drain.clone(),
             metrics: metrics.clone(),
             settings: Arc::new(settings.clone()),
-            seats: Seats::default(),
+            seats: Seats::new(1 << 20),
             counted: true,
         };
         // A client of its own is counted where it came in.
@@ -108,7 +108,7 @@ impl Sidecar {
         match read_request(&mut io, self.limits).await {
             Ok(Arrived::Http1(head)) if !is_upgrade(&head) => self.answer(&mut io, &head).await,
             Ok(Arrived::Http1(head)) => match LegHeaders::read(&head.parts.headers) {
-                Ok(Some(leg)) => self.legs.serve(io, &head, leg).await,
+                Ok(Some(leg)) => self.legs.serve(io, &head, leg, Some(peer)).await,
                 Ok(None) => self.proxy.serve_request(io, peer, &head).await,
                 Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
             },
@@ -169,7 +169,7 @@ impl LocalNode for Local {
         tasks.spawn(async move {
             let Ok(Arrived::Http1(head)) = read_request(&mut far, limits).await else { return };
             if let Ok(Some(leg)) = LegHeaders::read(&head.parts.headers) {
-                legs.serve(far, &head, leg).await;
+                legs.serve(far, &head, leg, None).await;
             }
         });
         near
