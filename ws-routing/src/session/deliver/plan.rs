@@ -202,6 +202,13 @@ impl Asking {
         pending.chain(moving).filter(|id| !self.is_served(id)).collect()
     }
 
+    /// What one node's answer alone comes to.
+    pub(crate) fn alone(node: &NodeId, heard: Heard) -> Verdict {
+        let mut this = Self::new(heard.view, Reach::All, [], []);
+        this.answered(node.clone(), Reply::Heard(heard));
+        this.verdict()
+    }
+
     fn verdict(&self) -> Verdict {
         let missed = self.slow.iter().filter(|id| !self.is_served(id));
         let moving = self.on_the_way();

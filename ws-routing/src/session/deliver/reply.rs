@@ -43,6 +43,20 @@ impl Heard {
         }
     }
 
+    /// Whether this answer speaks of that connection already.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        let said = [&self.served, &self.unknown, &self.slow, &self.moving];
+        said.into_iter().flatten().any(|known| **known == *id)
+            || self.pending.iter().any(|(known, _)| **known == *id)
+    }
+
+    /// Names another node, once.
+    pub(crate) fn name(&mut self, node: NodeId) {
+        if !self.names.contains(&node) {
+            self.names.push(node);
+        }
+    }
+
     /// The member `hop` of an answer to a peer.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let node = |node: &NodeId| node.as_str().into();
