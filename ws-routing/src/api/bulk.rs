@@ -145,7 +145,12 @@ fn describe(said: Said) -> Value {
 
 fn read(api: &Api, line: &[u8]) -> Result<Good, Value> {
     let parsed: Line = serde_json::from_slice(line).map_err(|error| {
-        refuse(&Value::Null, 400, "bad-line", &format!("expected {{\"key\", \"text\" or \"base64\"}}: {error}"))
+        refuse(
+            &Value::Null,
+            400,
+            "bad-line",
+            &format!("expected {{\"key\", \"text\" or \"base64\"}}: {error}"),
+        )
     })?;
     let name = Value::from(parsed.key.as_str());
     let bad = |kind, detail: &str| refuse(&name, 400, kind, detail);

@@ -61,8 +61,7 @@ impl Said {
         let problem = self.status >= 400;
         let kind = if problem { "application/problem+json" } else { "application/json" };
         let mut answer = answer(kind, Bytes::from(format!("{}\n", self.body)));
-        *answer.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *answer.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if matches!(self.status, 429 | 503) {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -188,8 +188,7 @@ impl Api {
             Err(problem) => problem.into_answer(),
         };
         if caller == Caller::Peer {
-            let state =
-                if self.shared.drain.is_draining() { NodeState::Draining } else { NodeState::Ready };
+            let state = if self.shared.drain.is_draining() { NodeState::Draining } else { NodeState::Ready };
             answer.headers_mut().insert(contract::STATE, HeaderValue::from_static(state.as_str()));
         }
         Ok(answer)
@@ -238,8 +237,10 @@ impl Api {
         let presented = parts.headers.get(header::AUTHORIZATION);
         match presented.is_some_and(|presented| tokens.accepts(presented.as_bytes())) {
             true => Ok(()),
-            false => Err(Problem::new(401, "unauthorized", "expected Authorization: Bearer and the peer token")
-                .header(header::WWW_AUTHENTICATE, "Bearer")),
+            false => {
+                Err(Problem::new(401, "unauthorized", "expected Authorization: Bearer and the peer token")
+                    .header(header::WWW_AUTHENTICATE, "Bearer"))
+            }
         }
     }
 }

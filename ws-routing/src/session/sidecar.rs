@@ -81,8 +81,18 @@ impl Sidecar {
     /// A sidecar; `builder` makes the proxy for its own clients, whose view, drain, metrics and limits are taken
     /// from `parts`.
     pub fn new(parts: SidecarParts, builder: impl FnOnce(Builder) -> Builder) -> Self {
-        let SidecarParts { node, app, view, drain, metrics, sidecar_metrics, tokens, sends, settings, limits } =
-            parts;
+        let SidecarParts {
+            node,
+            app,
+            view,
+            drain,
+            metrics,
+            sidecar_metrics,
+            tokens,
+            sends,
+            settings,
+            limits,
+        } = parts;
         let seats = Seats::new(sends.max_message);
         let here = Here {
             node: node.clone(),

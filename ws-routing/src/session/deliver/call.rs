@@ -72,7 +72,8 @@ pub(crate) fn told(headers: &HeaderMap) -> Told {
 
 /// The reply in an answer's body: its member `hop`.
 pub(super) fn reply(body: &[u8]) -> Reply {
-    let hop = serde_json::from_slice::<Value>(body).ok().and_then(|mut body| Some(body.get_mut("hop")?.take()));
+    let hop =
+        serde_json::from_slice::<Value>(body).ok().and_then(|mut body| Some(body.get_mut("hop")?.take()));
     match hop.and_then(Heard::from_json) {
         Some(heard) => Reply::Heard(heard),
         // It refused the request as such: it has done nothing.

@@ -24,12 +24,7 @@ use self::{
     plan::{Asking, Reply, Step, Verdict},
     views::Views,
 };
-use crate::{
-    key::Key,
-    metrics::SidecarMetrics,
-    node::NodeId,
-    peer::PeerTokens,
-};
+use crate::{key::Key, metrics::SidecarMetrics, node::NodeId, peer::PeerTokens};
 
 pub use here::SendSettings;
 pub(crate) use naming::Holders;
