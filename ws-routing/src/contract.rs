@@ -21,6 +21,13 @@ pub const ERROR: &str = "ws-routing-error";
 /// In a sidecar's answer to a probe, and in its 101: `ready` or `draining`. Absent: a plain node.
 pub const STATE: &str = "ws-routing-state";
 
+/// How the reason of a move's Close begins; the new node's id follows.
+pub const MOVED_TO: &str = "moved to ";
+/// Between peers: the ids of connections that a send has reached already, comma-separated.
+pub const SERVED: &str = "ws-routing-served";
+/// Between peers: the nodes that a send has asked already, comma-separated.
+pub const ASKED: &str = "ws-routing-asked";
+
 /// Whether a header belongs to us, in either spelling that a server may read as ours: clients cannot send these.
 #[must_use]
 pub fn is_ours(header: &str) -> bool {

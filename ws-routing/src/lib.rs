@@ -208,6 +208,8 @@
 //! | `frame` | WebSocket frame headers without I/O | `proxy` |
 //! | `proxy` | one client's connection, whatever node it is at | `proxy` |
 //! | `session`, `app` | the node's side of it: connections by key, the way to the application | `proxy` |
+//! | `api` | the HTTP API: sends, presence, closes | `proxy` |
+//! | `peer` | how the processes of a ring know each other | `proxy` |
 //! | `serve`, `drain`, `admin`, `metrics` | the life of a process | `proxy` |
 //! | `cli` | what the binaries' command lines share | `cli` |
 //!
@@ -224,12 +226,16 @@ pub mod node;
 pub mod rendezvous;
 
 #[cfg(feature = "proxy")]
+pub mod api;
+#[cfg(feature = "proxy")]
 pub mod app;
 #[cfg(feature = "proxy")]
 pub mod contract;
 #[cfg(feature = "proxy")]
 pub mod frame;
 pub mod membership;
+#[cfg(feature = "proxy")]
+pub mod peer;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "proxy")]

@@ -12,7 +12,7 @@ use super::{
     moves::Registry,
     service::Inner,
 };
-use crate::{drain::Drain, key::KeySources, membership::View, metrics::Metrics};
+use crate::{drain::Drain, key::KeySources, membership::View, metrics::Metrics, peer::PeerTokens};
 
 /// Makes a [`Proxy`]. Everything but the view has a default.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub struct Builder {
     relay: Settings,
     log_keys: bool,
     local: Option<Arc<dyn LocalNode>>,
+    tokens: Option<PeerTokens>,
 }
 
 impl Builder {
@@ -45,6 +46,7 @@ impl Builder {
             relay: Settings::default(),
             log_keys: false,
             local: None,
+            tokens: None,
         }
     }
 
@@ -102,6 +104,12 @@ impl Builder {
         self
     }
 
+    /// What proves to sidecars that legs come from a peer. Default: nothing does.
+    pub fn peer_tokens(mut self, tokens: Option<PeerTokens>) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
     /// The sidecar of this very process.
     pub(crate) fn local(mut self, local: Arc<dyn LocalNode>) -> Self {
         self.local = Some(local);
@@ -123,6 +131,7 @@ impl Builder {
             relay,
             log_keys,
             local,
+            tokens,
         } = self;
         let core = Core {
             settings: Arc::new(relay),
@@ -133,6 +142,7 @@ impl Builder {
             view,
             dial,
             local,
+            tokens,
         };
         let inner = Inner {
             core: Arc::new(core),

@@ -29,6 +29,7 @@ use crate::{
     membership::{Members, View},
     metrics::{Metrics, MoveReason, UpstreamFailure},
     node::{NodeId, NodeState},
+    peer::PeerTokens,
 };
 
 /// How legs are opened.
@@ -80,6 +81,7 @@ pub(crate) struct Core {
     pub(super) registry: Registry,
     pub(super) moving: Semaphore,
     pub(super) local: Option<Arc<dyn LocalNode>>,
+    pub(super) tokens: Option<PeerTokens>,
 }
 
 /// One client's connection, as it stays over moves.
@@ -346,7 +348,8 @@ impl Core {
         moved: bool,
     ) -> Result<Routed, Failed> {
         let nonce = Self::nonce();
-        let leg = LegHeaders { nonce: Some(leg_nonce(nonce.0).into()), ..leg.clone() };
+        let proof = self.tokens.as_ref().map(|tokens| tokens.prove(&leg.key, node, SystemTime::now()).into());
+        let leg = LegHeaders { nonce: Some(leg_nonce(nonce.0).into()), proof, ..leg.clone() };
         let suspect = self.health.is_suspect(node);
         let head = handshake.to_node(&leg);
         let opened = tokio::select! {

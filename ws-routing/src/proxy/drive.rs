@@ -23,6 +23,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    contract::MOVED_TO,
     metrics::{Direction, MoveReason, MoveResult},
     node::NodeId,
 };
@@ -339,7 +340,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if !self.machine.can_move(now) {
             return;
         }
-        self.machine.begin_move(format!("moved to {node}"));
+        self.machine.begin_move(format!("{MOVED_TO}{node}"));
         let from = self.node.clone();
         let carried = Carried { sequence: self.machine.sequence(), redelivered: 0 };
         let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, carried);

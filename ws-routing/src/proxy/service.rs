@@ -84,7 +84,12 @@ impl Proxy {
                 None => std::future::pending().await,
             }
         };
-        futures_util::join!(moves::run(Arc::clone(core)), probes::run(Arc::clone(core)), departures);
+        let tokens = async {
+            if let Some(tokens) = &core.tokens {
+                tokens.follow().await;
+            }
+        };
+        futures_util::join!(moves::run(Arc::clone(core)), probes::run(Arc::clone(core)), departures, tokens);
     }
 
     async fn follow(&self, drain: &Drain) {

@@ -12,8 +12,9 @@ use tokio::{
 };
 
 use super::{
+    mailbox::{Outcome, Phase, Post, Receipts, Taken},
     relay::{Finished, Outputs, Session},
-    seat::{Orders, Seat},
+    seat::{Orders, Seated},
 };
 use crate::{
     metrics::{Direction, Metrics},
@@ -31,7 +32,11 @@ pub(crate) struct Drive<'a, L> {
     machine: Session,
     sockets: Sockets<L>,
     metrics: &'a Metrics,
-    seat: &'a Seat,
+    seated: &'a mut Seated,
+    phase: Phase,
+    receipts: Receipts,
+    /// Something was posted, and not all of it was put.
+    posted: bool,
     /// What came behind the handshakes has not been offered yet.
     fresh: bool,
     epoch: Instant,
@@ -45,15 +50,19 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         leg: Wire<L>,
         app: Wire<LegStream>,
         metrics: &'a Metrics,
-        seat: &'a Seat,
+        seated: &'a mut Seated,
     ) -> Self {
+        let phase = seated.seat().phase();
         let epoch = Instant::now();
         let timer = Box::pin(sleep_until(epoch));
         Self {
             machine,
             sockets: Sockets { leg, app },
             metrics,
-            seat,
+            seated,
+            phase,
+            receipts: Receipts::default(),
+            posted: false,
             fresh: true,
             epoch,
             timer,
@@ -75,7 +84,8 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         let (now, blocked) = (self.now(), self.sockets.blocked());
         self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
         self.count();
-        self.seat.set_live(self.machine.is_live());
+        self.follow_phase();
+        busy |= self.deliver(cx);
         if let Some(finished) = self.machine.finished() {
             self.finishing = Some(finished);
             self.timer.as_mut().reset(Instant::now() + FAREWELL);
@@ -85,7 +95,8 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
     }
 
     fn take_orders(&mut self, cx: &mut Context<'_>) -> bool {
-        let Orders { drain, leave } = self.seat.take(cx.waker());
+        let Orders { drain, leave, posted } = self.seated.seat().take(cx.waker());
+        self.posted |= posted;
         if drain {
             self.machine.drain();
         }
@@ -94,6 +105,70 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
             self.machine.close(now, CloseReason::Restart, &mut self.sockets.ports(cx));
         }
         drain || leave
+    }
+
+    /// Tells who asks for this connection where its leg stands.
+    fn follow_phase(&mut self) {
+        if let Some(number) = self.machine.take_confirmed() {
+            self.receipts.confirmed(number);
+        }
+        let phase = self.machine.phase();
+        if phase == self.phase {
+            return;
+        }
+        self.phase = phase;
+        match phase {
+            Phase::Waiting => {}
+            Phase::Live => {
+                self.posted = true;
+                self.seated.live();
+            }
+            Phase::Over => self.seated.over(match self.machine.finished() {
+                Some(Finished { cut: true, .. }) => Some(None),
+                _ => self.machine.moved_to().cloned().map(Some),
+            }),
+        }
+    }
+
+    /// Puts what was posted between the messages that pass; whether anything was put.
+    fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.posted {
+            return false;
+        }
+        let mut put = false;
+        while !self.sockets.leg.blocked() && self.machine.takes_to_client() {
+            let Some(taken) = self.seated.seat().mailbox().next_to_client() else { break };
+            self.hand_over(taken, cx);
+            put = true;
+        }
+        while !self.sockets.app.blocked() && self.machine.takes_to_app() {
+            let Some(taken) = self.seated.seat().mailbox().next_to_app() else { break };
+            self.hand_over(taken, cx);
+            put = true;
+        }
+        self.posted = self.seated.seat().mailbox().waits();
+        put
+    }
+
+    fn hand_over(&mut self, Taken { post, outcome }: Taken, cx: &mut Context<'_>) {
+        if outcome.is_closed() {
+            return;
+        }
+        let now = self.now();
+        let out = &mut self.sockets.ports(cx);
+        match post {
+            Post::Message { frame, receipt } => {
+                self.machine.put_to_client(&frame, out);
+                if receipt {
+                    return self.machine.ask_receipt(self.receipts.next(outcome), out);
+                }
+            }
+            Post::ToApp { text, payload } => self.machine.put_to_app(text, &payload, out),
+            Post::Close { code, reason } => self.machine.close_with(now, code, &reason, out),
+            Post::Nothing => {}
+        }
+        // Who does not wait any more needs not be told.
+        let _ = outcome.send(Outcome::Done);
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
@@ -130,6 +205,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
             self.machine.app_ended(&mut self.sockets.ports(cx));
             return true;
         }
+        self.seated.seat().touch();
         self.metrics.bytes(Direction::ToClient).inc_by(input.fresh() as u64);
         let now = self.now();
         let taken = self.machine.app_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
@@ -150,6 +226,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
             self.machine.leg_ended();
             return true;
         }
+        self.seated.seat().touch();
         self.metrics.bytes(Direction::ToApp).inc_by(input.fresh() as u64);
         let now = self.now();
         let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));

@@ -1,7 +1,8 @@
 //! Serving legs: a handshake that a balancer or a relaying sidecar has routed here is opened at the app.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use http::HeaderMap;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -10,7 +11,7 @@ use tokio::{
 use super::{
     drive::Drive,
     relay::{Session, Shape},
-    seat::Seats,
+    seat::{Guest, Seats},
 };
 use crate::{
     app::{App, AppError, AppLeg, FarEnd},
@@ -49,8 +50,13 @@ impl Legs {
     }
 
     /// Serves one leg, whose handshake's head has been read, until it ends.
-    pub(crate) async fn serve<L>(&self, mut io: L, head: &RequestHead, mut leg: LegHeaders)
-    where
+    pub(crate) async fn serve<L>(
+        &self,
+        mut io: L,
+        head: &RequestHead,
+        mut leg: LegHeaders,
+        peer: Option<SocketAddr>,
+    ) where
         L: AsyncRead + AsyncWrite + Unpin,
     {
         let began = Instant::now();
@@ -66,7 +72,7 @@ impl Legs {
                 let answer = upgraded.answer.render(Some(self.state()));
                 if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
                     self.metrics.handshake().observe(began.elapsed());
-                    self.relay(io, head, leg, upgraded, &mut far).await;
+                    self.relay(io, head, leg, upgraded, (peer, &mut far)).await;
                 } else {
                     drop(upgraded);
                 }
@@ -112,7 +118,7 @@ impl Legs {
         head: &RequestHead,
         leg: LegHeaders,
         upgraded: Upgraded<LegStream>,
-        far: &mut Option<FarEnd>,
+        (peer, far): (Option<SocketAddr>, &mut Option<FarEnd>),
     ) where
         L: AsyncRead + AsyncWrite + Unpin,
     {
@@ -125,17 +131,20 @@ impl Legs {
         let own = Nonce(rand::random());
         let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
         let connection = leg.connection.unwrap_or_default();
-        let seated = self.seats.take_seat(leg.key, connection, !shape.moved_in);
+        let remote = client(&head.parts.headers).or_else(|| peer.map(|peer| peer.to_string().into()));
+        let subprotocol = upgraded.answer.agreed().protocol.as_deref().map(Into::into);
+        let guest = Guest { key: leg.key, connection, moved_from: leg.moved_from, remote, subprotocol };
+        let mut seated = self.seats.take_seat(guest);
         let _counted = self.counted.then(|| Counted::new(&self.metrics));
         let down = Wire::new(io, &head.leftover());
         let up = Wire::new(upgraded.io, &upgraded.leftover);
-        let drive = Drive::new(machine, down, up, &self.metrics, seated.seat());
+        let drive = Drive::new(machine, down, up, &self.metrics, &mut seated);
         let finished = beside(far, drive).await;
         if self.counted {
             self.metrics.closed(finished.code).inc();
         }
         tracing::debug!(
-            connection = seated.seat().connection(),
+            connection = &*seated.seat().guest().connection,
             code = finished.code,
             moved = finished.moved,
             "leg ended"
@@ -156,6 +165,12 @@ async fn beside<T>(far: &mut Option<FarEnd>, drive: impl Future<Output = T>) -> 
         Poll::Pending
     })
     .await
+}
+
+/// The client's address as the first proxy before us saw it.
+fn client(headers: &HeaderMap) -> Option<Box<str>> {
+    let first = headers.get("x-forwarded-for")?.to_str().ok()?.split(',').next()?.trim();
+    (!first.is_empty()).then(|| first.into())
 }
 
 /// A held leg in the gauge, also when its task is aborted.

@@ -1,12 +1,16 @@
 //! The node that serves a connection: the leg that was routed here on one side, the application on the other.
 //!
 //! Reading order: `sidecar` (what arrives at its port), `legs` (one leg's way through), `relay` (the machine), `drive`
-//! (its shell), `seat` (who is here).
+//! (its shell), `seat` (who is here), `mailbox` and `merge` (what the API puts between), `deliver` (a call's way).
 
+pub(crate) mod deliver;
 mod drive;
 mod legs;
+mod mailbox;
+mod merge;
 mod relay;
 mod seat;
 mod sidecar;
 
+pub use deliver::SendSettings;
 pub use sidecar::{Sidecar, SidecarParts};

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::{
+    contract::MOVED_TO,
     frame::{Control, Decoder, Kind, Opcode, close_payload},
+    node::NodeId,
     proxy::{
         error::CloseReason,
         relay::{
@@ -25,12 +27,12 @@ pub(crate) trait Outputs {
 /// One leg and its app.
 #[derive(Debug)]
 pub(crate) struct Session {
-    from_leg: Decoder,
-    from_app: Decoder,
+    pub(super) from_leg: Decoder,
+    pub(super) from_app: Decoder,
     /// What a balancer's pings carry; without it every ping is the client's.
     leg_nonce: Option<Nonce>,
-    /// Pings that went to the client, of the app's.
-    asked_client: PingBook,
+    /// Pings that went to the client, of the app's and our own for receipts.
+    pub(super) asked_client: PingBook,
     /// Pings that went to the app, of the client's, the balancer's and our own.
     asked_app: PingBook,
     app_life: Liveness,
@@ -42,10 +44,17 @@ pub(crate) struct Session {
     live: bool,
     /// The balancer has closed this leg because the connection is elsewhere now.
     moved: bool,
+    /// Where it is, as that Close says.
+    moved_to: Option<NodeId>,
+    /// Until when a settle ping means that the connection is about to leave.
+    pub(super) settling: Option<Duration>,
+    settle_for: Duration,
     draining: bool,
-    closing: Closing,
+    pub(super) closing: Closing,
     finished: Option<Finished>,
-    messages: Messages,
+    pub(super) messages: Messages,
+    /// The highest number of a receipt's ping that the client has answered since it was last taken.
+    pub(super) confirmed: Option<u64>,
 }
 
 /// Messages relayed since they were last counted.
@@ -62,20 +71,32 @@ pub(crate) struct Finished {
     pub(crate) code: u16,
     /// The connection is at another node now.
     pub(crate) moved: bool,
+    /// The app's side was lost, and the leg is cut so that the connection moves.
+    pub(crate) cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Closing {
+pub(super) struct Closing {
     code: Option<u16>,
     leg_said: bool,
     app_said: bool,
     /// We began it: what either side says in between is dropped.
     ours: bool,
-    until: Option<Duration>,
+    pub(super) until: Option<Duration>,
+}
+
+impl Closing {
+    /// We close both sides.
+    pub(super) fn begin(&mut self, now: Duration, code: u16) {
+        *self = Self { code: Some(code), ours: true, until: Some(now + HANDSHAKE), ..*self };
+    }
 }
 
 /// The longest closing handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long after the answer to a settle ping the move's Close may come: the longest wait for silence, and then some.
+const SETTLE: Duration = Duration::from_secs(3);
 
 impl Session {
     /// A leg whose handshake is done. `moved_in`: it takes the place of another and is not live yet.
@@ -101,10 +122,14 @@ impl Session {
             within,
             live: !moved_in,
             moved: false,
+            moved_to: None,
+            settling: None,
+            settle_for: settings.move_linger + SETTLE,
             draining: false,
             closing: Closing::default(),
             finished: None,
             messages: Messages::default(),
+            confirmed: None,
         }
     }
 
@@ -124,6 +149,16 @@ impl Session {
     /// Whether this leg is the connection's.
     pub(crate) fn is_live(&self) -> bool {
         self.live && !self.moved && self.finished.is_none()
+    }
+
+    /// Whether this leg is not the connection's yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.live && !self.moved && self.finished.is_none() && self.closing.until.is_none()
+    }
+
+    /// Where the connection is now, once the balancer has said so.
+    pub(crate) fn moved_to(&self) -> Option<&NodeId> {
+        self.moved_to.as_ref()
     }
 
     pub(crate) fn take_messages(&mut self) -> Messages {
@@ -151,6 +186,8 @@ impl Session {
             };
             match unit.kind {
                 Kind::Data { ends_message } => {
+                    // The client is read again: the move was put off.
+                    self.settling = None;
                     self.messages.to_app += u64::from(ends_message);
                     self.pass(&mut run, unit.len, bytes, !self.closing.ours, |b| out.app(b));
                 }
@@ -209,7 +246,14 @@ impl Session {
             // The client waits for its Close to be answered, and the app has nothing more to say.
             out.leg(&control(Opcode::Close, &close_payload(self.closing.code.unwrap_or(1000), ""), None));
         }
-        self.finish();
+        self.lose_app();
+    }
+
+    /// The app's side is lost: the connection goes on at another node, unless somebody has said Close.
+    fn lose_app(&mut self) {
+        let cut = !self.closing.leg_said && !self.closing.ours;
+        let code = self.closing.code.unwrap_or(1006);
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut });
     }
 
     /// Closes both sides with a reason of ours.
@@ -217,8 +261,7 @@ impl Session {
         if self.closing.until.is_some() || self.finished.is_some() {
             return;
         }
-        self.closing =
-            Closing { code: Some(reason.code()), ours: true, until: Some(now + HANDSHAKE), ..self.closing };
+        self.closing.begin(now, reason.code());
         if !self.from_app.at_frame() || !self.from_leg.at_frame() {
             return self.finish();
         }
@@ -232,6 +275,7 @@ impl Session {
         if self.closing.until.is_some_and(|until| now >= until) {
             return self.finish();
         }
+        self.settling = self.settling.filter(|until| now < *until);
         self.show_life(now, blocked, out);
         if self.app_rests(blocked) {
             return self.app_life.seen(now);
@@ -244,7 +288,7 @@ impl Session {
             }
             Check::Dead => {
                 tracing::warn!("the app answers no ping");
-                self.finish();
+                self.lose_app();
             }
         }
     }
@@ -253,7 +297,7 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.closing.until {
             _ if self.finished.is_some() => None,
-            None => Some(self.sign.unwrap_or(Duration::MAX).min(self.app_life.deadline())),
+            None => [Some(self.app_life.deadline()), self.sign, self.settling].into_iter().flatten().min(),
             until => until,
         }
     }
@@ -310,9 +354,10 @@ impl Session {
         bytes: &[u8],
     ) -> bool {
         match control.opcode {
-            Opcode::Ping => self.leg_ping(control, out),
+            Opcode::Ping => self.leg_ping(now, control, out),
             Opcode::Pong => {
                 let answered = self.asked_client.pong(control.payload());
+                self.confirmed = self.confirmed.max(answered.confirmed);
                 if let Some(payload) = answered.relayed {
                     run.flush(bytes, |b| out.app(b));
                     out.app(&self::control(Opcode::Pong, &payload, Some(self.mask())));
@@ -326,7 +371,7 @@ impl Session {
         }
     }
 
-    fn leg_ping(&mut self, control: &Control, out: &mut impl Outputs) -> bool {
+    fn leg_ping(&mut self, now: Duration, control: &Control, out: &mut impl Outputs) -> bool {
         let ours = self.leg_nonce.and_then(|nonce| Ping::parse(control.payload(), nonce));
         match ours.map(|ping| ping.kind) {
             Some(kind) if !kind.goes_far() => {
@@ -337,7 +382,10 @@ impl Session {
                 // In the middle of a frame of the app's no answer fits; the frame itself is a sign of life.
                 self.within && kind == PingKind::Live
             }
-            _ => {
+            kind => {
+                if kind == Some(PingKind::Settle) {
+                    self.settling = Some(now + self.settle_for);
+                }
                 self.asked_app.relayed(control.payload());
                 true
             }
@@ -352,6 +400,7 @@ impl Session {
         let reason = std::str::from_utf8(control.payload().get(2..).unwrap_or_default()).unwrap_or_default();
         let Some(reason) = self.leg_nonce.and_then(|nonce| nonce.unmark(reason)) else { return true };
         self.moved = true;
+        self.moved_to = reason.strip_prefix(MOVED_TO).and_then(|node| node.parse().ok());
         if self.within {
             return true;
         }
@@ -381,7 +430,7 @@ impl Session {
         self.closing.app_said = true;
         if self.draining && !self.closing.leg_said && matches!(control.code(), 1001 | 1012) {
             // It is the node that goes: without a Close the connection moves.
-            self.finish();
+            self.lose_app();
             return false;
         }
         self.closing.code.get_or_insert(control.code());
@@ -396,10 +445,11 @@ impl Session {
     }
 
     fn finish(&mut self) {
-        self.finished.get_or_insert(Finished { code: self.closing.code.unwrap_or(1006), moved: self.moved });
+        let code = self.closing.code.unwrap_or(1006);
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false });
     }
 
-    fn mask(&self) -> [u8; 4] {
+    pub(super) fn mask(&self) -> [u8; 4] {
         (self.asked_app.nonce().0 as u32).to_be_bytes()
     }
 }

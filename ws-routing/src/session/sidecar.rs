@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use http::{Response, StatusCode, header};
@@ -12,18 +13,24 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{legs::Legs, seat::Seats};
+use super::{
+    deliver::{Deliver, Holders, SendSettings, here::Here},
+    legs::Legs,
+    seat::Seats,
+};
 use crate::{
+    api::{Api, Caller},
     app::App,
     contract,
     drain::Drain,
     membership::View,
-    metrics::Metrics,
+    metrics::{Metrics, SidecarMetrics},
     node::NodeId,
+    peer::PeerTokens,
     proxy::{
         Builder, Proxy, Settings,
         core::LocalNode,
-        error::{self, Refusal},
+        error::{self, Refusal, SidecarRefusal},
         handshake::{
             LegHeaders, finish,
             head::{Arrived, HeadError, Limits, RequestHead, read_request},
@@ -41,6 +48,8 @@ pub struct Sidecar {
     proxy: Proxy,
     legs: Legs,
     limits: Limits,
+    api: Api,
+    tokens: Option<PeerTokens>,
 }
 
 /// What a sidecar is made of, beside its [`Proxy`]'s [`Builder`].
@@ -56,6 +65,12 @@ pub struct SidecarParts {
     pub drain: Drain,
     /// Where it counts.
     pub metrics: Metrics,
+    /// What only a sidecar counts.
+    pub sidecar_metrics: SidecarMetrics,
+    /// How its peers and it know each other. Without them anybody is taken for a peer.
+    pub tokens: Option<PeerTokens>,
+    /// How long sends may wait, and how large they may be.
+    pub sends: SendSettings,
     /// How legs are relayed.
     pub settings: Settings,
     /// What a handshake's head may cost.
@@ -66,7 +81,28 @@ impl Sidecar {
     /// A sidecar; `builder` makes the proxy for its own clients, whose view, drain, metrics and limits are taken
     /// from `parts`.
     pub fn new(parts: SidecarParts, builder: impl FnOnce(Builder) -> Builder) -> Self {
-        let SidecarParts { node, app, view, drain, metrics, settings, limits } = parts;
+        let SidecarParts {
+            node,
+            app,
+            view,
+            drain,
+            metrics,
+            sidecar_metrics,
+            tokens,
+            sends,
+            settings,
+            limits,
+        } = parts;
+        let seats = Seats::new(sends.max_message);
+        let here = Here {
+            node: node.clone(),
+            view: view.clone(),
+            seats: seats.clone(),
+            holders: Holders::default(),
+            settings: sends,
+        };
+        let deliver = Deliver::new(here, tokens.clone(), sidecar_metrics.clone());
+        let api = Api::new(deliver, tokens.clone(), sidecar_metrics, drain.clone());
         let legs = Legs {
             node,
             app,
@@ -74,15 +110,15 @@ impl Sidecar {
             drain: drain.clone(),
             metrics: metrics.clone(),
             settings: Arc::new(settings.clone()),
-            seats: Seats::default(),
+            seats,
             counted: true,
         };
         // A client of its own is counted where it came in.
         let uncounted = Legs { counted: false, ..legs.clone() };
         let this = Local { legs: uncounted, limits, tasks: Mutex::default() };
         let proxy = Proxy::builder(view).metrics(metrics).drain(drain).relay(settings).limits(limits);
-        let proxy = builder(proxy).local(Arc::new(this)).build();
-        Self { proxy, legs, limits }
+        let proxy = builder(proxy).local(Arc::new(this)).peer_tokens(tokens.clone()).build();
+        Self { proxy, legs, limits, api, tokens }
     }
 
     /// Has connections move when the members change, and leave when the drain says so. Never ends by itself.
@@ -91,7 +127,13 @@ impl Sidecar {
     ///
     /// Dropping the future leaves connections where they are; it may be called again.
     pub async fn run(&self) {
-        futures_util::join!(self.proxy.run(), self.follow_drain());
+        futures_util::join!(self.proxy.run(), self.follow_drain(), self.api.deliver().run());
+    }
+
+    /// The API, for the node's own app.
+    #[must_use]
+    pub fn api(&self) -> &Api {
+        &self.api
     }
 
     /// Balancers are told of a drain by the answers to their probes and take their legs away; what is left at its end
@@ -106,16 +148,36 @@ impl Sidecar {
     /// Serves one connection, from its first byte to its last.
     pub async fn serve(&self, mut io: TcpStream, peer: SocketAddr) {
         match read_request(&mut io, self.limits).await {
-            Ok(Arrived::Http1(head)) if !is_upgrade(&head) => self.answer(&mut io, &head).await,
-            Ok(Arrived::Http1(head)) => match LegHeaders::read(&head.parts.headers) {
-                Ok(Some(leg)) => self.legs.serve(io, &head, leg).await,
-                Ok(None) => self.proxy.serve_request(io, peer, &head).await,
-                Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
-            },
-            Ok(Arrived::Http2(_)) => self.legs.refuse(&mut io, &Refusal::NotUpgrade).await,
+            Ok(Arrived::Http1(head)) if is_upgrade(&head) => self.serve_handshake(io, &head, peer).await,
+            Ok(Arrived::Http1(head)) if head.parts.uri.path().starts_with("/v1/") => {
+                self.api.http1(io, head.into_buffer(), peer, Caller::Peer).await;
+            }
+            Ok(Arrived::Http1(head)) => self.answer(&mut io, &head).await,
+            Ok(Arrived::Http2(read)) => self.api.http2(io, read, peer, Caller::Peer).await,
             Err(HeadError::Refused(refusal)) => self.legs.refuse(&mut io, &refusal).await,
             Err(_) => {}
         }
+    }
+
+    /// Serves a leg, or a client of its own.
+    async fn serve_handshake(&self, mut io: TcpStream, head: &RequestHead, peer: SocketAddr) {
+        let headers = &head.parts.headers;
+        if self.tokens.is_some() && !headers.contains_key(contract::PROOF) {
+            // Whoever has no proof is a client, and what it claims is forged.
+            return self.proxy.serve_request(io, peer, head).await;
+        }
+        match LegHeaders::read(headers) {
+            Ok(Some(leg)) if self.is_proved(&leg) => self.legs.serve(io, head, leg, Some(peer)).await,
+            Ok(Some(_)) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
+            Ok(None) => self.proxy.serve_request(io, peer, head).await,
+            Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
+        }
+    }
+
+    fn is_proved(&self, leg: &LegHeaders) -> bool {
+        let Some(tokens) = &self.tokens else { return true };
+        let proof = leg.proof.as_deref().unwrap_or_default();
+        tokens.proves(proof, &leg.key, &self.legs.node, SystemTime::now())
     }
 
     /// How many connections are held: legs, and clients that are relayed elsewhere.
@@ -169,7 +231,7 @@ impl LocalNode for Local {
         tasks.spawn(async move {
             let Ok(Arrived::Http1(head)) = read_request(&mut far, limits).await else { return };
             if let Ok(Some(leg)) = LegHeaders::read(&head.parts.headers) {
-                legs.serve(far, &head, leg).await;
+                legs.serve(far, &head, leg, None).await;
             }
         });
         near

@@ -1,0 +1,54 @@
+//! Reading a request's body: bounded in bytes and in time.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, timeout_at};
+
+use crate::admin::Problem;
+
+/// How long a body may bring nothing.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a body may take.
+const WHOLE: Duration = Duration::from_secs(60);
+
+/// The whole body.
+///
+/// # Errors
+///
+/// 413 over `most` bytes, 408 when it stalls, 400 when it ends too early.
+pub(super) async fn read(mut body: Incoming, most: usize) -> Result<Bytes, Problem> {
+    let too_large = || Problem::new(413, "too-large", format!("expected at most {most} bytes"));
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    let end = Instant::now() + WHOLE;
+    let mut first = Bytes::new();
+    let mut all: Option<BytesMut> = None;
+    loop {
+        let next = timeout_at(end.min(Instant::now() + SILENCE), body.frame()).await;
+        let Ok(next) = next else {
+            return Err(Problem::new(408, "body-timeout", "the body was not complete in time"));
+        };
+        let Some(frame) = next else { break };
+        let frame = frame.map_err(|_| Problem::new(400, "bad-body", "the body is not complete"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.as_ref().map_or(0, BytesMut::len) + data.len() > most {
+            return Err(too_large());
+        }
+        // Most bodies come as one piece, which is not copied.
+        match &mut all {
+            Some(all) => all.extend_from_slice(&data),
+            None if first.is_empty() => first = data,
+            None => {
+                let mut joined = BytesMut::from(&std::mem::take(&mut first)[..]);
+                joined.extend_from_slice(&data);
+                all = Some(joined);
+            }
+        }
+    }
+    Ok(all.map_or(first, BytesMut::freeze))
+}

@@ -1,0 +1,181 @@
+//! `POST /v1/messages`: many messages at once, a line each, and a line of answer for each.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::HeaderMap;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api, Caller, body,
+    idempotency::{Claim, Scope},
+    messages::{check, parse_ack, parse_to},
+    said::{self, Said},
+};
+use crate::{
+    admin::{Answer, Problem, answer},
+    key::Key,
+    metrics::{Ack, SendResult},
+    session::deliver::{
+        here::{Message, Op, Told},
+        plan::Asking,
+    },
+};
+
+/// How many messages one request may hold.
+const LINES: usize = 10_000;
+
+/// The largest body, in messages of the greatest size; a peer's has more around it.
+const BODY: usize = 16;
+
+#[derive(Deserialize)]
+struct Line {
+    key: String,
+    text: Option<String>,
+    base64: Option<String>,
+    ack: Option<String>,
+    to: Option<String>,
+    /// From peers only.
+    #[serde(default)]
+    served: Vec<Box<str>>,
+    #[serde(default)]
+    asked: Vec<String>,
+}
+
+/// A line that makes sense.
+struct Good {
+    key: Key,
+    op: Op,
+    ack: Ack,
+    told: Told,
+}
+
+pub(super) async fn send(
+    api: &Api,
+    caller: Caller,
+    headers: &HeaderMap,
+    request: Incoming,
+) -> Result<Answer, Problem> {
+    let factor = if caller == Caller::App { BODY } else { 4 * BODY };
+    let bytes = body::read(request, factor * api.settings().max_message).await?;
+    let count = lines(&bytes).count();
+    if count > LINES {
+        return Err(Problem::new(413, "too-large", format!("expected at most {LINES} lines")));
+    }
+    let told = match (caller, Scope::read(headers, "", "bulk")?) {
+        (Caller::Peer, _) => answer_peer(api, &bytes).await,
+        (Caller::App, None) => answer_app(api, &bytes).await,
+        (Caller::App, Some(scope)) => match api.idempotency().claim(scope, &bytes).await? {
+            Claim::Said(said) => said.body.as_array().cloned().unwrap_or_default(),
+            Claim::First(first) => {
+                let (task, api) = (api.tasks().clone(), api.clone());
+                let sent = task.spawn(async move {
+                    let told = answer_app(&api, &bytes).await;
+                    first.said(&Said { status: 200, body: told.clone().into() });
+                    told
+                });
+                sent.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))?
+            }
+        },
+    };
+    let text: String = told.iter().map(|line| format!("{line}\n")).collect();
+    Ok(answer("application/x-ndjson", text))
+}
+
+fn lines(bytes: &Bytes) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty())
+}
+
+async fn answer_app(api: &Api, bytes: &Bytes) -> Vec<Value> {
+    let mut told = Vec::new();
+    let mut calls = Vec::new();
+    let mut places = Vec::new();
+    for line in lines(bytes) {
+        match read(api, line) {
+            Ok(good) => {
+                places.push((told.len(), good.ack));
+                calls.push((good.key, good.op));
+                told.push(Value::Null);
+            }
+            Err(refused) => {
+                api.metrics().sends(Ack::Written, SendResult::Refused).inc();
+                told.push(refused);
+            }
+        }
+    }
+    let verdicts = api.deliver().call_many(&calls).await;
+    for (((at, ack), (key, _)), verdict) in places.into_iter().zip(&calls).zip(verdicts) {
+        api.metrics().sends(ack, said::result(&verdict)).inc();
+        told[at] = describe(Said::of(key, &verdict, "delivered", None));
+    }
+    told
+}
+
+async fn answer_peer(api: &Api, bytes: &Bytes) -> Vec<Value> {
+    let here = api.deliver().here();
+    let answers = lines(bytes).map(|line| async move {
+        let good = match read(api, line) {
+            Ok(good) => good,
+            Err(refused) => return refused,
+        };
+        let heard = here.answer(&good.key, &good.op, &good.told).await;
+        let hop = heard.to_json();
+        let verdict = Asking::alone(&here.node, heard);
+        let mut line = describe(Said::of(&good.key, &verdict, "delivered", None));
+        line["hop"] = hop;
+        line
+    });
+    join_all(answers).await
+}
+
+/// The line of an answer: the key, the status, and what it comes to.
+fn describe(said: Said) -> Value {
+    let mut line = json!({"key": said.body["key"], "status": said.status});
+    let delivered = said.body.get("delivered").cloned().unwrap_or_else(|| 0.into());
+    line["delivered"] = delivered;
+    for name in ["node", "slow", "type"] {
+        if let Some(value) = said.body.get(name) {
+            line[name] = value.clone();
+        }
+    }
+    line
+}
+
+fn read(api: &Api, line: &[u8]) -> Result<Good, Value> {
+    let parsed: Line = serde_json::from_slice(line).map_err(|error| {
+        refuse(
+            &Value::Null,
+            400,
+            "bad-line",
+            &format!("expected {{\"key\", \"text\" or \"base64\"}}: {error}"),
+        )
+    })?;
+    let name = Value::from(parsed.key.as_str());
+    let bad = |kind, detail: &str| refuse(&name, 400, kind, detail);
+    let key = Key::new(&parsed.key).map_err(|error| bad("bad-key", &error.to_string()))?;
+    let message = match (parsed.text, parsed.base64) {
+        (Some(text), None) => Message { text: true, payload: text.into() },
+        (None, Some(encoded)) => {
+            let payload = BASE64_STANDARD.decode(encoded).map_err(|_| bad("bad-line", "not base64"))?;
+            Message { text: false, payload: payload.into() }
+        }
+        _ => return Err(bad("bad-line", "expected one of text and base64")),
+    };
+    if message.payload.len() > api.settings().max_message {
+        let most = format!("expected at most {} bytes", api.settings().max_message);
+        return Err(refuse(&name, 413, "too-large", &most));
+    }
+    let unfit = |_| bad("bad-line", "expected ack written or received, to client or app");
+    check(&message).map_err(unfit)?;
+    let ack = parse_ack(parsed.ack.as_deref()).map_err(unfit)?;
+    let to_app = parse_to(parsed.to.as_deref()).map_err(unfit)?;
+    let op = if to_app { Op::ToApp(message) } else { Op::Send { message, ack } };
+    let asked = parsed.asked.iter().filter_map(|node| node.parse().ok()).collect();
+    Ok(Good { key, op, ack, told: Told { served: parsed.served.into_iter().collect(), asked } })
+}
+
+fn refuse(key: &Value, status: u16, kind: &str, detail: &str) -> Value {
+    json!({"key": key, "status": status, "delivered": 0, "type": kind, "detail": detail})
+}

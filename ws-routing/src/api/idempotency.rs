@@ -1,0 +1,239 @@
+//! `Idempotency-Key`: a repeat within a minute gets the first result and changes nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::HeaderMap;
+use sha2::{Digest, Sha256};
+use tokio::{sync::watch, time::Instant};
+
+use super::said::Said;
+use crate::admin::Problem;
+
+/// What one key of a caller's stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Scope(Arc<str>);
+
+impl Scope {
+    /// The longest value of the header, in bytes.
+    const MAX: usize = 256;
+
+    /// Reads the header; `None` without it.
+    ///
+    /// # Errors
+    ///
+    /// 400 when it is empty, too long, or there twice.
+    pub(super) fn read(headers: &HeaderMap, key: &str, to: &str) -> Result<Option<Self>, Problem> {
+        let mut values = headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.to_str().ok().filter(|text| (1..=Self::MAX).contains(&text.len()));
+        match (text, values.next()) {
+            (Some(text), None) => Ok(Some(Self(format!("{to} {} {key} {text}", key.len()).into()))),
+            _ => {
+                let expected = "expected one Idempotency-Key of 1 to 256 ASCII characters";
+                Err(Problem::new(400, "bad-idempotency-key", expected))
+            }
+        }
+    }
+}
+
+/// The results of the last minute. Cloning is a reference count.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Idempotency {
+    shared: Arc<Mutex<Results>>,
+}
+
+#[derive(Debug, Default)]
+struct Results {
+    known: HashMap<Scope, Known>,
+    /// When each was said, oldest first.
+    order: VecDeque<(Instant, Scope)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    body: [u8; 32],
+    /// `None` while it is being found out.
+    said: watch::Receiver<Option<Said>>,
+    cost: usize,
+}
+
+/// How long a result is kept.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// What all results may cost, in bytes.
+const MOST: usize = 64 << 20;
+
+/// What one result costs besides its text, about.
+const OVERHEAD: usize = 512;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// It was done already.
+    Said(Said),
+    /// It is to be done now.
+    First(First),
+}
+
+/// The right, and the duty, to find out a result. Dropping it lets the next request try.
+#[derive(Debug)]
+pub(super) struct First {
+    results: Idempotency,
+    scope: Scope,
+    said: watch::Sender<Option<Said>>,
+    kept: bool,
+}
+
+impl Idempotency {
+    /// Waits for a result that is being found out, or takes on to find it.
+    ///
+    /// # Errors
+    ///
+    /// 409 when the body is another one, 503 when there is no room.
+    pub(super) async fn claim(&self, scope: Scope, body: &[u8]) -> Result<Claim, Problem> {
+        let body: [u8; 32] = Sha256::digest(body).into();
+        loop {
+            let mut waiting = match self.look(&scope, &body)? {
+                Ok(first) => return Ok(Claim::First(first)),
+                Err(waiting) => waiting,
+            };
+            // Whoever finds it out may give up, or come to a result that is not kept: then the next one tries.
+            if let Ok(said) = waiting.wait_for(Option::is_some).await
+                && let Some(said) = &*said
+            {
+                return Ok(Claim::Said(said.clone()));
+            }
+        }
+    }
+
+    fn look(
+        &self,
+        scope: &Scope,
+        body: &[u8; 32],
+    ) -> Result<Result<First, watch::Receiver<Option<Said>>>, Problem> {
+        let mut results = self.lock();
+        results.forget();
+        if let Some(known) = results.known.get(scope) {
+            if known.body != *body {
+                let detail = "this Idempotency-Key was used with another body";
+                return Err(Problem::new(409, "idempotency-conflict", detail));
+            }
+            return Ok(Err(known.said.clone()));
+        }
+        let cost = 2 * scope.0.len() + OVERHEAD;
+        if results.bytes + cost > MOST {
+            let detail = "too many results are kept; nothing was sent";
+            let problem = Problem::new(503, "idempotency-full", detail);
+            return Err(problem.header(http::header::RETRY_AFTER, "1"));
+        }
+        results.bytes += cost;
+        let (said, waiting) = watch::channel(None);
+        results.known.insert(scope.clone(), Known { body: *body, said: waiting, cost });
+        Ok(Ok(First { results: self.clone(), scope: scope.clone(), said, kept: false }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Results> {
+        // Nothing is left half done in there by a panic.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Results {
+    fn forget(&mut self) {
+        let now = Instant::now();
+        while self.order.front().is_some_and(|(at, _)| *at + KEPT <= now) {
+            if let Some((_, scope)) = self.order.pop_front() {
+                self.remove(&scope);
+            }
+        }
+    }
+
+    fn remove(&mut self, scope: &Scope) {
+        if let Some(known) = self.known.remove(scope) {
+            self.bytes -= known.cost;
+        }
+    }
+}
+
+impl First {
+    /// This is the result. Only a success and an unknown outcome are kept: all else may be tried again.
+    pub(super) fn said(mut self, said: &Said) {
+        if matches!(said.status, 200 | 504) {
+            self.kept = true;
+            let mut results = self.results.lock();
+            let more = said.body.to_string().len();
+            results.bytes += more;
+            if let Some(known) = results.known.get_mut(&self.scope) {
+                known.cost += more;
+            }
+            results.order.push_back((Instant::now(), self.scope.clone()));
+            drop(results);
+            self.said.send_replace(Some(said.clone()));
+        }
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.results.lock().remove(&self.scope);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(text: &'static str) -> Scope {
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", text.parse().unwrap());
+        Scope::read(&headers, "key", "client").unwrap().unwrap()
+    }
+
+    fn said(status: u16) -> Said {
+        Said { status, body: serde_json::json!({"delivered": 1}) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeat_gets_the_first_result_for_a_minute() {
+        let results = Idempotency::default();
+        let Claim::First(first) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
+        let meanwhile = tokio::spawn({
+            let results = results.clone();
+            async move { results.claim(scope("a"), b"body").await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        first.said(&said(200));
+        assert!(matches!(meanwhile.await.unwrap(), Claim::Said(found) if found == said(200)));
+        assert!(results.claim(scope("a"), b"other").await.is_err());
+        assert!(matches!(results.claim(scope("b"), b"body").await.unwrap(), Claim::First(_)));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(matches!(results.claim(scope("a"), b"other").await.unwrap(), Claim::First(_)));
+        assert_eq!(results.lock().bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_be_tried_again_is_not_kept() {
+        let results = Idempotency::default();
+        for status in [503, 429, 404] {
+            let Claim::First(first) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
+            first.said(&said(status));
+        }
+        let Claim::First(first) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
+        first.said(&said(504));
+        assert!(matches!(results.claim(scope("a"), b"body").await.unwrap(), Claim::Said(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_bounded() {
+        let results = Idempotency::default();
+        results.lock().bytes = MOST - 10;
+        assert!(results.claim(scope("a"), b"body").await.is_err());
+    }
+}

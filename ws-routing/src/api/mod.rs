@@ -1,0 +1,18 @@
+//! The HTTP API of a sidecar: for its own app, and, where a peer asks, of what this node holds itself.
+//!
+//! Reading order: `service` (connections and routes), then one file for each resource: `messages`, `bulk`, `keys`,
+//! `holders`; `said` (the one table from verdict to answer), `body`, `idempotency`, `openapi`.
+
+mod body;
+mod bulk;
+mod holders;
+mod idempotency;
+mod keys;
+mod messages;
+mod openapi;
+mod query;
+mod rewind;
+mod said;
+mod service;
+
+pub use service::{Api, Caller};

@@ -1,0 +1,285 @@
+//! Connections of the API's callers, and which resource answers what.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header, request::Parts};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::task::TaskTracker;
+
+use super::{bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind};
+use crate::{
+    admin::{self, Answer, Problem, Routes, answer},
+    contract,
+    drain::Drain,
+    key::Key,
+    metrics::SidecarMetrics,
+    node::{NodeId, NodeState},
+    peer::PeerTokens,
+    proxy::{
+        error::Refusal,
+        handshake::head::{Arrived, HeadError, Limits, read_request},
+    },
+    session::deliver::{Deliver, SendSettings, Tasks},
+};
+
+/// The API of one sidecar. A cheap clone.
+#[derive(Clone, Debug)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    deliver: Deliver,
+    tokens: Option<PeerTokens>,
+    metrics: SidecarMetrics,
+    drain: Drain,
+    idempotency: Idempotency,
+    tasks: TaskTracker,
+    /// What shows something and asks nobody.
+    routes: Routes,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// The node's own app: its calls reach every node.
+    App,
+    /// Another sidecar: it is told of what this node holds itself.
+    Peer,
+}
+
+/// How long a kept connection of the app may say nothing.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// How long a connection may take to say its first request.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// How long a peer's connection may be silent before it is asked.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// The most bytes of a request's head: the ids of many connections may travel in one.
+const HEAD: u32 = 256 * 1024;
+
+impl Api {
+    pub(crate) fn new(
+        deliver: Deliver,
+        tokens: Option<PeerTokens>,
+        metrics: SidecarMetrics,
+        drain: Drain,
+    ) -> Self {
+        let routes = admin::owner(deliver.here().view.clone()).get("/openapi.json", |_| async {
+            Ok(answer("application/json", Bytes::from_static(openapi::DESCRIPTION.as_bytes())))
+        });
+        let (idempotency, tasks) = (Idempotency::default(), TaskTracker::new());
+        let shared = Shared { deliver, tokens, metrics, drain, idempotency, tasks, routes };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Serves a connection of the node's own app, from its first byte to its last.
+    pub async fn serve(&self, mut io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+        let limits = Limits { timeout: FIRST, ..Limits::default() };
+        match read_request(&mut io, limits).await {
+            Ok(Arrived::Http1(head)) => self.http1(io, head.into_buffer(), peer, Caller::App).await,
+            Ok(Arrived::Http2(read)) => self.http2(io, read, peer, Caller::App).await,
+            // Whoever asked is gone when this fails.
+            Err(HeadError::Refused(refusal)) => drop(io.write_all(&refusal.render()).await),
+            Err(_) => {}
+        }
+    }
+
+    /// Takes over a connection of which `read` was read, an HTTP/1 request's head first.
+    pub(crate) async fn http1<S>(&self, io: S, read: Bytes, peer: SocketAddr, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = service_fn(|request| self.answer(request, peer, caller));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_buf_size(HEAD as usize)
+            .serve_connection(TokioIo::new(Rewind::new(read, io)), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.shared.drain.ended() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection to the API ended early");
+        }
+    }
+
+    /// Takes over a connection of which `read` was read, HTTP/2's preface first.
+    pub(crate) async fn http2<S>(&self, io: S, read: Bytes, peer: SocketAddr, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let api = self.clone();
+        let service = service_fn(move |request| {
+            let api = api.clone();
+            async move { api.answer(request, peer, caller).await }
+        });
+        let connection = http2::Builder::new(Tasks(self.shared.tasks.clone()))
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE)
+            .max_header_list_size(HEAD)
+            .max_concurrent_streams(1000)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .serve_connection(TokioIo::new(Rewind::new(read, io)), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.shared.drain.ended() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection to the API ended early");
+        }
+    }
+
+    pub(crate) fn deliver(&self) -> &Deliver {
+        &self.shared.deliver
+    }
+
+    pub(super) fn metrics(&self) -> &SidecarMetrics {
+        &self.shared.metrics
+    }
+
+    pub(super) fn settings(&self) -> SendSettings {
+        self.shared.deliver.here().settings
+    }
+
+    pub(super) fn idempotency(&self) -> &Idempotency {
+        &self.shared.idempotency
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.shared.tasks
+    }
+
+    /// Who owns a key, by this node's view.
+    pub(super) fn owner(&self, key: &Key) -> Option<NodeId> {
+        self.deliver().here().view.load().owner(key).map(|owner| owner.id.clone())
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        caller: Caller,
+    ) -> Result<Answer, Infallible> {
+        // A process that drains ends when what it was asked is answered.
+        let _guard = self.shared.drain.guard();
+        let mut answer = match self.route(request, peer, caller).await {
+            Ok(answer) => answer,
+            Err(problem) => problem.into_answer(),
+        };
+        if caller == Caller::Peer {
+            let state = if self.shared.drain.is_draining() { NodeState::Draining } else { NodeState::Ready };
+            answer.headers_mut().insert(contract::STATE, HeaderValue::from_static(state.as_str()));
+        }
+        Ok(answer)
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        caller: Caller,
+    ) -> Result<Answer, Problem> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        if caller == Caller::Peer {
+            if path == contract::PROBE {
+                return Ok(answer("text/plain", "ok\n"));
+            }
+            if !path.starts_with("/v1/") && path != "/openapi.json" {
+                return Ok(not_upgrade());
+            }
+            self.authorize(&parts)?;
+        }
+        match (resource(&path), &parts.method) {
+            (Some(Resource::Messages(key)), &Method::POST) => {
+                messages::send(self, caller, decode(key)?, parts, body).await
+            }
+            (Some(Resource::Bulk), &Method::POST) => bulk::send(self, caller, &parts.headers, body).await,
+            (Some(Resource::Holders), &Method::POST) if caller == Caller::Peer => {
+                holders::note(self, body).await
+            }
+            (Some(Resource::Key(key)), &Method::GET) => {
+                Ok(keys::show(self, caller, &decode(key)?, &parts).await)
+            }
+            (Some(Resource::Key(key)), &Method::DELETE) => {
+                keys::close(self, caller, &decode(key)?, &parts).await
+            }
+            (Some(Resource::Key(_)), _) => Err(wrong_method("GET, DELETE")),
+            (Some(Resource::Messages(_) | Resource::Bulk), _) => Err(wrong_method("POST")),
+            _ => Ok(self.shared.routes.answer(peer, parts).await),
+        }
+    }
+
+    /// Checks that a caller has the peer token, where there is one.
+    fn authorize(&self, parts: &Parts) -> Result<(), Problem> {
+        let Some(tokens) = &self.shared.tokens else { return Ok(()) };
+        let presented = parts.headers.get(header::AUTHORIZATION);
+        match presented.is_some_and(|presented| tokens.accepts(presented.as_bytes())) {
+            true => Ok(()),
+            false => {
+                Err(Problem::new(401, "unauthorized", "expected Authorization: Bearer and the peer token")
+                    .header(header::WWW_AUTHENTICATE, "Bearer"))
+            }
+        }
+    }
+}
+
+/// What a path is about.
+enum Resource<'a> {
+    Key(&'a str),
+    Messages(&'a str),
+    Bulk,
+    Holders,
+}
+
+fn resource(path: &str) -> Option<Resource<'_>> {
+    match path {
+        "/v1/messages" => return Some(Resource::Bulk),
+        "/v1/holders" => return Some(Resource::Holders),
+        _ => {}
+    }
+    let rest = path.strip_prefix("/v1/keys/")?;
+    match rest.split_once('/') {
+        None => Some(Resource::Key(rest)),
+        Some((key, "messages")) => Some(Resource::Messages(key)),
+        Some(_) => None,
+    }
+}
+
+fn decode(key: &str) -> Result<Key, Problem> {
+    Key::decode(key).map_err(|error| Problem::new(400, "bad-key", error.to_string()))
+}
+
+fn wrong_method(allowed: &'static str) -> Problem {
+    Problem::new(405, "method-not-allowed", format!("expected {allowed}")).header(header::ALLOW, allowed)
+}
+
+/// Anything else at the port where WebSockets arrive.
+fn not_upgrade() -> Answer {
+    use http_body_util::{BodyExt, Full};
+    let mut answer = Refusal::NotUpgrade.response().map(|body| Full::new(body).boxed_unsync());
+    // HTTP/2 has no such header; HTTP/1 puts its own.
+    answer.headers_mut().remove(header::CONNECTION);
+    answer
+}

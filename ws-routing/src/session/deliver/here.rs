@@ -1,0 +1,306 @@
+//! What this node does with a call, and says of it: the connections that it holds itself, and nobody else's.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{naming::Holders, plan::Reach, reply::Heard, reply::Id};
+use crate::{
+    frame::{self, Opcode},
+    key::Key,
+    membership::View,
+    metrics::Ack,
+    node::NodeId,
+    session::{
+        mailbox::{NotTaken, Outcome, Phase, Post},
+        seat::{Posted, Seat, Seats},
+    },
+};
+
+/// What is asked of a key's connections.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    /// To take a message.
+    Send {
+        /// What it is.
+        message: Message,
+        /// When it counts as sent.
+        ack: Ack,
+    },
+    /// To say a message to the app, as if the client had.
+    ToApp(Message),
+    /// To close.
+    Close {
+        /// With this code.
+        code: u16,
+        /// And this reason.
+        reason: std::sync::Arc<str>,
+    },
+    /// To be described.
+    List,
+}
+
+/// A message of the API's caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Whether it is text, which is UTF-8 then; else it is binary.
+    pub(crate) text: bool,
+    /// Its payload.
+    pub(crate) payload: Bytes,
+}
+
+impl Op {
+    /// How many connections are meant.
+    pub(crate) fn reach(&self) -> Reach {
+        if matches!(self, Self::ToApp(_)) { Reach::One } else { Reach::All }
+    }
+
+    fn post(&self) -> Post {
+        match self {
+            Self::Send { message, ack } => {
+                Post::Message { frame: message.frame(), receipt: *ack == Ack::Received }
+            }
+            Self::ToApp(message) => {
+                Post::ToApp { text: message.text, payload: Bytes::clone(&message.payload) }
+            }
+            Self::Close { code, reason } => Post::Close { code: *code, reason: reason.clone() },
+            Self::List => Post::Nothing,
+        }
+    }
+}
+
+impl Message {
+    /// The unmasked frame that it is.
+    fn frame(&self) -> Bytes {
+        let mut frame = Vec::with_capacity(self.payload.len() + frame::MAX_HEADER);
+        let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
+        frame::write(&mut frame, opcode, &self.payload, None);
+        frame.into()
+    }
+}
+
+/// How long sends may wait, and how large they may be.
+#[derive(Clone, Copy, Debug)]
+pub struct SendSettings {
+    /// The largest message, in bytes, and what may wait for one connection. Default 1 MiB.
+    pub max_message: usize,
+    /// How long a message may wait to be handed to the leg towards its client. Default 1 s.
+    pub send_timeout: Duration,
+    /// How long the client's confirmation may take. Default 5 s.
+    pub ack_timeout: Duration,
+}
+
+impl Default for SendSettings {
+    fn default() -> Self {
+        Self {
+            max_message: 1 << 20,
+            send_timeout: Duration::from_secs(1),
+            ack_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a call has come to elsewhere.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// Connections that are not to be served again.
+    pub(crate) served: BTreeSet<Id>,
+    /// Nodes that were asked.
+    pub(crate) asked: Vec<NodeId>,
+}
+
+/// This node's own connections, as calls reach them.
+#[derive(Clone, Debug)]
+pub(crate) struct Here {
+    pub(crate) node: NodeId,
+    pub(crate) view: View,
+    pub(crate) seats: Seats,
+    pub(crate) holders: Holders,
+    pub(crate) settings: SendSettings,
+}
+
+/// How long a call waits for a leg that is not live yet, or whose app is about to be left.
+const HELD_BACK: Duration = Duration::from_secs(2);
+
+/// How long it is told where a connection has gone; longer only while this node owns its key by its own view.
+const NAMED: Duration = Duration::from_secs(10);
+
+impl Here {
+    /// Does what is asked to the connections that are here.
+    pub(crate) async fn answer(&self, key: &Key, op: &Op, told: &Told) -> Heard {
+        let mut heard = Heard::nothing(self.view.load().fingerprint());
+        let (seats, _) = self.seats.of(key);
+        let mut ours = Vec::new();
+        for seat in seats.iter().filter(|seat| !told.served.contains(&*seat.guest().connection)) {
+            match &seat.guest().moved_from {
+                Some(from) if seat.phase() == Phase::Waiting && !self.was_asked(from, told) => {
+                    heard.pending.push((id(seat), from.clone()));
+                }
+                _ => ours.push(seat),
+            }
+        }
+        match op.reach() {
+            Reach::All => {
+                let fates = join_all(ours.iter().map(|seat| self.serve(seat, op))).await;
+                ours.iter().zip(fates).for_each(|(seat, fate)| note(seat, fate, op, &mut heard));
+            }
+            Reach::One => self.serve_first(&ours, op, &mut heard).await,
+        }
+        self.name_others(key, told, &mut heard);
+        heard
+    }
+
+    async fn serve_first(&self, seats: &[&std::sync::Arc<Seat>], op: &Op, heard: &mut Heard) {
+        for seat in seats {
+            let fate = self.serve(seat, op).await;
+            note(seat, fate, op, heard);
+            if matches!(fate, Fate::Done | Fate::Unknown) {
+                return;
+            }
+        }
+    }
+
+    async fn serve(&self, seat: &std::sync::Arc<Seat>, op: &Op) -> Fate {
+        let waits = seat.phase() == Phase::Waiting;
+        let began = Instant::now();
+        let mut posted = match seat.post(op.post()) {
+            Ok(posted) => posted,
+            Err(NotTaken::Full) => return Fate::Slow,
+            Err(NotTaken::Gone) => return Fate::Gone,
+        };
+        let held_back = waits || matches!(op, Op::ToApp(_));
+        let patience = if held_back { HELD_BACK } else { self.settings.send_timeout };
+        match timeout(patience, posted.outcome()).await {
+            Ok(outcome) => outcome.into(),
+            Err(_) if posted.withdraw() && held_back => Fate::Moving,
+            Err(_) => self.confirmation(&mut posted, began).await,
+        }
+    }
+
+    /// The fate of what was not handed over in time, or not confirmed yet.
+    async fn confirmation(&self, posted: &mut Posted, began: Instant) -> Fate {
+        // A post that was just withdrawn has lost its sender; one that was told it is over has said so.
+        match timeout_at(began + self.settings.ack_timeout, posted.outcome()).await {
+            Ok(Outcome::Gone) => Fate::Slow,
+            Ok(outcome) => outcome.into(),
+            Err(_) => Fate::Unknown,
+        }
+    }
+
+    fn was_asked(&self, node: &NodeId, told: &Told) -> bool {
+        *node == self.node || told.asked.contains(node)
+    }
+
+    /// Adds where else the key's connections are, as far as this node knows.
+    fn name_others(&self, key: &Key, told: &Told, heard: &mut Heard) {
+        let owns = self.view.load().owner(key).is_some_and(|owner| owner.id == self.node);
+        let (_, departed) = self.seats.of(key);
+        for gone in departed {
+            if told.served.contains(&*gone.connection) || heard.has(&gone.connection) {
+                continue;
+            }
+            match gone.to {
+                Some(node) if owns || gone.at.elapsed() < NAMED => heard.name(node),
+                None if gone.at.elapsed() < NAMED => heard.moving.push((*gone.connection).into()),
+                _ => {}
+            }
+        }
+        for node in self.holders.of(key) {
+            if node != self.node {
+                heard.name(node);
+            }
+        }
+    }
+}
+
+/// What became of one connection's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Unknown,
+    Slow,
+    Moving,
+    Gone,
+}
+
+impl From<Outcome> for Fate {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Unknown => Self::Unknown,
+            Outcome::Gone => Self::Gone,
+        }
+    }
+}
+
+fn note(seat: &Seat, fate: Fate, op: &Op, heard: &mut Heard) {
+    match fate {
+        Fate::Done => {
+            heard.served.push(id(seat));
+            if matches!(op, Op::List) {
+                heard.connections.push(describe(seat));
+            }
+        }
+        Fate::Unknown => heard.unknown.push(id(seat)),
+        Fate::Slow => heard.slow.push(id(seat)),
+        Fate::Moving => heard.moving.push(id(seat)),
+        Fate::Gone => {}
+    }
+}
+
+fn id(seat: &Seat) -> Id {
+    (*seat.guest().connection).into()
+}
+
+fn describe(seat: &Seat) -> serde_json::Value {
+    let (since, last_active) = seat.times();
+    let guest = seat.guest();
+    json!({
+        "id": *guest.connection,
+        "since": rfc3339(since),
+        "last_active": rfc3339(last_active),
+        "remote": guest.remote,
+        "subprotocol": guest.subprotocol,
+    })
+}
+
+/// A time as RFC 3339 has it, in UTC and milliseconds.
+fn rfc3339(time: std::time::SystemTime) -> String {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// The date of a day since 1970-01-01, in years that begin in March, so that a leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, of_year - (153 * shifted + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_others_read_them() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_767_225_599, "2025-12-31T23:59:59.000Z"),
+            (1_772_323_199, "2026-02-28T23:59:59.000Z"),
+        ] {
+            assert_eq!(rfc3339(std::time::UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Requests to other sidecars: HTTP/2 without TLS, one connection to each, kept.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    call::{self, Line},
+    here::{Op, Told},
+    plan::Reply,
+};
+use crate::{
+    key::Key,
+    metrics::{PeerResult, SidecarMetrics},
+    node::NodeId,
+    peer::PeerTokens,
+};
+
+/// The connections to other sidecars. Cloning is a reference count.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tokens: Option<PeerTokens>,
+    metrics: SidecarMetrics,
+    tasks: TaskTracker,
+    nodes: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
+}
+
+/// The connection to one node.
+#[derive(Default)]
+struct Link {
+    sender: Option<SendRequest<Full<Bytes>>>,
+    /// Nobody accepted: it is passed over until then.
+    avoided: Option<Instant>,
+}
+
+/// How long a peer may take to accept a connection.
+const CONNECT: Duration = Duration::from_millis(300);
+
+/// How long a peer that did not is passed over.
+const AVOIDED: Duration = Duration::from_secs(5);
+
+/// The largest answer that is taken, in bytes.
+const ANSWER: usize = 16 << 20;
+
+/// How many nodes' connections are kept; more than that only while a ring changes.
+const KEPT: usize = 4096;
+
+impl Peers {
+    pub(crate) fn new(tokens: Option<PeerTokens>, metrics: SidecarMetrics) -> Self {
+        let (tasks, nodes) = (TaskTracker::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { tokens, metrics, tasks, nodes }) }
+    }
+
+    /// Asks one node about one key.
+    pub(crate) async fn ask(&self, node: &NodeId, key: &Key, op: &Op, told: &Told, end: Instant) -> Reply {
+        match self.exchange(node, call::request(key, op, told), end).await {
+            Ok((_, body)) => call::reply(&body),
+            Err(reply) => reply,
+        }
+    }
+
+    /// Asks one node about many keys in one request; the replies are in the order of the lines.
+    pub(crate) async fn ask_many(&self, node: &NodeId, lines: &[Line<'_>], end: Instant) -> Vec<Reply> {
+        match self.exchange(node, call::bulk_request(lines), end).await {
+            Ok((_, body)) => call::bulk_replies(&body, lines.len()),
+            Err(reply) => vec![reply; lines.len()],
+        }
+    }
+
+    /// Tells an owner which of its keys are held here; whether it has taken that.
+    pub(crate) async fn tell_holders(&self, owner: &NodeId, body: String) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/v1/holders")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)));
+        let Ok(request) = request else { return false };
+        let told = self.exchange(owner, request, Instant::now() + PATIENCE).await;
+        told.is_ok_and(|(status, _)| status.is_success())
+    }
+
+    /// One request and its answer, which comes by `end` or not at all.
+    async fn exchange(
+        &self,
+        node: &NodeId,
+        request: Request<Full<Bytes>>,
+        end: Instant,
+    ) -> Result<(StatusCode, Bytes), Reply> {
+        let answer = self.send(node, request, end).await;
+        let (result, answer) = match answer {
+            Ok((StatusCode::UNAUTHORIZED, _)) => {
+                tracing::warn!(%node, "a peer does not know our token");
+                (PeerResult::Unauthorized, Err(Reply::Unreachable))
+            }
+            Ok(answer) => (PeerResult::Answered, Ok(answer)),
+            Err(Reply::Unreachable) => (PeerResult::Unreachable, Err(Reply::Unreachable)),
+            Err(reply) => (PeerResult::Unanswered, Err(reply)),
+        };
+        self.shared.metrics.peer_requests(result).inc();
+        answer
+    }
+
+    async fn send(
+        &self,
+        node: &NodeId,
+        mut request: Request<Full<Bytes>>,
+        end: Instant,
+    ) -> Result<(StatusCode, Bytes), Reply> {
+        let uri = format!("http://{node}{}", request.uri());
+        *request.uri_mut() = uri.parse().map_err(|_| Reply::Unreachable)?;
+        if let Some(tokens) = &self.shared.tokens
+            && let Ok(bearer) = tokens.bearer().try_into()
+        {
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
+        loop {
+            let (mut sender, fresh) = self.sender(node, end).await.ok_or(Reply::Unreachable)?;
+            match timeout_at(end, sender.try_send_request(request)).await {
+                Ok(Ok(response)) => return collect(response, end).await,
+                Ok(Err(mut error)) => match error.take_message() {
+                    // The kept connection was closed before anything was sent.
+                    Some(unsent) if !fresh => request = unsent,
+                    Some(_) => return Err(Reply::Unreachable),
+                    None => return Err(Reply::Lost),
+                },
+                Err(_) => {
+                    // A peer that is silent for so long may be gone without a word.
+                    self.link(node).lock().await.sender = None;
+                    return Err(Reply::Lost);
+                }
+            }
+        }
+    }
+
+    /// A connection to `node`, and whether it is a new one; `None` when nobody accepts.
+    async fn sender(&self, node: &NodeId, end: Instant) -> Option<(SendRequest<Full<Bytes>>, bool)> {
+        let link = self.link(node);
+        let mut link = timeout_at(end, link.lock()).await.ok()?;
+        if let Some(sender) = link.sender.as_ref().filter(|sender| !sender.is_closed()) {
+            return Some((sender.clone(), false));
+        }
+        if link.avoided.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        link.sender = self.connect(node).await;
+        link.avoided = link.sender.is_none().then(|| Instant::now() + AVOIDED);
+        link.sender.clone().map(|sender| (sender, true))
+    }
+
+    async fn connect(&self, node: &NodeId) -> Option<SendRequest<Full<Bytes>>> {
+        let stream = timeout(CONNECT, TcpStream::connect(node.addr()?)).await.ok()?.ok()?;
+        // A socket that refuses it is dead, as its reader will see at once.
+        let _ = stream.set_nodelay(true);
+        let handshake = hyper::client::conn::http2::Builder::new(Tasks(self.shared.tasks.clone()))
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.ok()?;
+        self.shared.tasks.spawn(async move {
+            // Its requests are told what became of them.
+            let _ = connection.await;
+        });
+        Some(sender)
+    }
+
+    fn link(&self, node: &NodeId) -> Arc<tokio::sync::Mutex<Link>> {
+        // Nothing is left half done in there by a panic.
+        let mut nodes = self.shared.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if nodes.len() > KEPT {
+            nodes.retain(|_, link| Arc::strong_count(link) > 1);
+        }
+        Arc::clone(nodes.entry(node.clone()).or_default())
+    }
+}
+
+async fn collect(response: Response<Incoming>, end: Instant) -> Result<(StatusCode, Bytes), Reply> {
+    let (head, body) = response.into_parts();
+    match timeout_at(end, Limited::new(body, ANSWER).collect()).await {
+        Ok(Ok(body)) => Ok((head.status, body.to_bytes())),
+        _ => Err(Reply::Lost),
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("tokens", &self.shared.tokens).finish_non_exhaustive()
+    }
+}
+
+/// Where the tasks of the connections live.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks(pub(crate) TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
