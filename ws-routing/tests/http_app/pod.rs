@@ -45,6 +45,9 @@ impl Pod {
             view: View::fixed(Fixed::new([Node::new(node)]).members(0)),
             drain,
             metrics: all.clone(),
+            sidecar_metrics: metrics.clone(),
+            tokens: None,
+            sends: Default::default(),
             settings: Default::default(),
             limits: Default::default(),
         };
