@@ -217,8 +217,13 @@ async fn sends_without_pause_while_pods_come_and_go() {
     let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
     for (id, caller) in (0..).zip(callers) {
         let (delivered, others) = caller.await.unwrap();
-        others.into_iter().for_each(|status| *statuses.entry(status).or_default() += 1);
-        let heard = listeners.remove(&id).unwrap().heard(delivered.len()).await;
+        let mut heard = listeners.remove(&id).unwrap().heard(delivered.len()).await;
+        for (text, sent) in others {
+            *statuses.entry(sent.status).or_default() += 1;
+            let there = heard.iter().position(|heard| *heard == text);
+            assert!(there.is_none() || sent.status == 504, "{text} was delivered in spite of {sent:?}");
+            there.map(|at| heard.remove(at));
+        }
         assert_eq!(heard, delivered, "caller {id}: every 200 once and in order, and nothing else");
     }
     eprintln!("{} sends, besides 200: {statuses:?}", sent.load(Ordering::Relaxed));
@@ -231,19 +236,19 @@ async fn call_until(
     id: u32,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-) -> (Vec<String>, Vec<u16>) {
+) -> (Vec<String>, Vec<(String, Sent)>) {
     let (mut delivered, mut others) = (Vec::new(), Vec::new());
     let key = support::client::key(id);
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
         let text = format!("{id}-{n}");
-        let Sent { status, .. } = api.send(&key, &text, "").await;
+        let answer = api.send(&key, &text, "").await;
         n += 1;
         sent.fetch_add(1, Ordering::Relaxed);
-        if status == 200 {
+        if answer.status == 200 {
             delivered.push(text);
         } else {
-            others.push(status);
+            others.push((text, answer));
             tokio::time::sleep(millis(20)).await;
         }
     }
