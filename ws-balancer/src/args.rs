@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Parser;
 use ws_routing::cli::{
     args::{
-        ClientArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, ProbeArgs,
+        ClientArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs, ProbeArgs,
         RedeliveryArgs, listen,
     },
     units::duration,
@@ -39,6 +39,9 @@ pub struct Args {
     /// How nodes are reached.
     #[command(flatten)]
     pub nodes: NodeArgs,
+    /// How sidecars know this process.
+    #[command(flatten)]
+    pub peers: PeerArgs,
     /// How connections to nodes are shared.
     #[command(flatten)]
     pub legs: LegArgs,

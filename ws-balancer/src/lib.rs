@@ -13,6 +13,7 @@ use ws_routing::{
     drain::{self, Drain, Outcome},
     membership::View,
     metrics::Metrics,
+    peer::PeerTokens,
     proxy::Proxy,
     serve,
 };
@@ -27,6 +28,7 @@ pub use args::Args;
 /// second signal.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
+    let tokens = args.peers.open()?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
@@ -42,7 +44,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();
-    let proxy = proxy(&args, view.clone(), drain.clone(), metrics.clone());
+    let proxy = proxy(&args, tokens, view.clone(), drain.clone(), metrics.clone());
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
         .merge(admin::connections(proxy.clone()));
@@ -67,11 +69,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The stack: what serves clients, from the arguments.
-fn proxy(args: &Args, view: View, drain: Drain, metrics: Metrics) -> Proxy {
+fn proxy(args: &Args, tokens: Option<PeerTokens>, view: View, drain: Drain, metrics: Metrics) -> Proxy {
     let builder = Proxy::builder(view)
         .metrics(metrics)
         .drain(drain)
         .dial(args.nodes.dial_settings(&args.probes, &args.moves))
+        .peer_tokens(tokens)
         .relay(args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery))
         .log_keys(args.log.log_keys);
     args.clients.apply(builder).build()

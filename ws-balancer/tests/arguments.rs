@@ -23,6 +23,7 @@ const BAD: &[(&str, &str)] = &[
     ("--suspect-for", "5 s"),
     ("--legs", "shared"),
     ("--probe-interval", "0ms"),
+    ("--peer-token-file", "/etc/ws/"),
     ("--move-rate", "0"),
     ("--move-concurrency", "many"),
     ("--move-linger", "1.5s"),

@@ -12,11 +12,12 @@ use ws_routing::{
     cli::{
         BadConfig,
         args::{
-            ClientArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, ProbeArgs, RedeliveryArgs,
-            listen,
+            ClientArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs, ProbeArgs,
+            RedeliveryArgs, listen,
         },
         units::{duration, positive, size},
     },
+    session::SendSettings,
 };
 
 /// What the sidecar is asked to do.
@@ -96,9 +97,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub app_retry: Duration,
 
-    /// The longest message that is handled whole: to and from an application behind HTTP.
+    /// The longest message that is handled whole: to and from an application behind HTTP, and sent through the API.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub max_message: usize,
+
+    /// How long a message that is sent through the API may wait to be handed to the leg towards its client: then it is
+    /// taken out again and the answer is 429.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive)]
+    pub send_timeout: Duration,
+
+    /// How long a client's confirmation may take, for sends with ?ack=received: then the answer is 504.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive)]
+    pub ack_timeout: Duration,
 
     /// Time after SIGTERM until the connections that have not moved away are closed, 1012. Clients that came without a
     /// balancer are closed spread over it.
@@ -114,6 +124,9 @@ pub struct RunArgs {
     /// How nodes are reached.
     #[command(flatten)]
     pub nodes: NodeArgs,
+    /// How its peers know this process.
+    #[command(flatten)]
+    pub peers: PeerArgs,
     /// How nodes are probed.
     #[command(flatten)]
     pub probes: ProbeArgs,
@@ -132,6 +145,13 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// How sends through the API are handled.
+    #[must_use]
+    pub fn send_settings(&self) -> SendSettings {
+        let Self { max_message, send_timeout, ack_timeout, .. } = *self;
+        SendSettings { max_message, send_timeout, ack_timeout }
+    }
+
     /// What requests to an application behind HTTP may cost.
     #[must_use]
     pub fn http_settings(&self) -> HttpSettings {

@@ -14,7 +14,6 @@ use ws_routing::{
     app::{App, AppUrl, HttpApp},
     cli,
     drain::{self, Drain, Outcome},
-    membership::View,
     metrics::{Metrics, SidecarMetrics},
     serve,
     session::{Sidecar, SidecarParts},
@@ -39,8 +38,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let node = args.node()?;
+    let tokens = args.peers.open()?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
+    if tokens.is_none() {
+        tracing::warn!("without --peer-token-file anybody who reaches --listen is taken for a peer");
+    }
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
     let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
@@ -60,14 +63,25 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         .merge(admin::wait_empty(drain.clone()));
     let mut ports = JoinSet::new();
     ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
-    ports.spawn(port(apis, admin::owner(view.clone()), closing.clone(), metrics.clone()));
 
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
-    let app = app(&args, &node, sidecar_metrics);
-    let sidecar = sidecar(&args, node, app, view.clone(), drain.clone(), metrics.clone());
-    parts.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics));
+    let parts_of = SidecarParts {
+        app: app(&args, &node, sidecar_metrics.clone()),
+        node,
+        view,
+        drain: drain.clone(),
+        metrics: metrics.clone(),
+        sidecar_metrics,
+        tokens,
+        sends: args.send_settings(),
+        settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
+        limits: args.clients.limits(),
+    };
+    let sidecar = sidecar(&args, parts_of);
+    ports.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics.clone()));
+    ports.spawn(api(apis, sidecar.clone(), closing.clone(), metrics));
     parts.spawn(async move { sidecar.run().await });
 
     let outcome = tokio::select! {
@@ -75,9 +89,13 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         fault = serve::fault(&mut parts) => return Err(fault).context("a part of the program broke"),
     };
     closing.cancel();
-    let answered = async { while ports.join_next().await.is_some() {} };
-    // Whoever does not take the answer by then has to do without.
-    let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
+    if !matches!(outcome, Outcome::Interrupted(_)) {
+        // Peers are told that nothing more is answered here, and get the answers to what they have asked.
+        signal.end();
+        let answered = async { while ports.join_next().await.is_some() {} };
+        // Whoever does not take the answer by then has to do without.
+        let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
+    }
     finish(outcome)
 }
 
@@ -90,23 +108,7 @@ fn app(args: &RunArgs, node: &NodeId, metrics: SidecarMetrics) -> Arc<dyn App> {
 }
 
 /// The stack: what serves balancers, peers and clients, from the arguments.
-fn sidecar(
-    args: &RunArgs,
-    node: NodeId,
-    app: Arc<dyn App>,
-    view: View,
-    drain: Drain,
-    metrics: Metrics,
-) -> Sidecar {
-    let parts = SidecarParts {
-        node,
-        app,
-        view,
-        drain,
-        metrics,
-        settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
-        limits: args.clients.limits(),
-    };
+fn sidecar(args: &RunArgs, parts: SidecarParts) -> Sidecar {
     Sidecar::new(parts, |builder| {
         let builder =
             builder.dial(args.nodes.dial_settings(&args.probes, &args.moves)).log_keys(args.log.log_keys);
@@ -120,6 +122,14 @@ async fn accept(clients: TcpListener, sidecar: Sidecar, drain: Drain, metrics: M
     serve::serve(clients, until, metrics, move |stream, peer| {
         let sidecar = sidecar.clone();
         async move { sidecar.serve(stream, peer).await }
+    })
+    .await;
+}
+
+async fn api(apis: TcpListener, sidecar: Sidecar, closing: CancellationToken, metrics: Metrics) {
+    serve::serve(apis, closing.cancelled(), metrics, move |stream, peer| {
+        let api = sidecar.api().clone();
+        async move { api.serve(stream, peer).await }
     })
     .await;
 }

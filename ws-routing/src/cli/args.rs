@@ -5,7 +5,7 @@
 // Help shows URLs as they are typed: these comments are what --help prints.
 #![allow(rustdoc::bare_urls)]
 
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use crate::{
     key::KeySources,
     membership::{self, FollowOptions, MembersUri, View},
+    peer::PeerTokens,
     proxy::{
         Builder, DialSettings, Redelivery, Settings,
         handshake::{AllowedOrigins, head::Limits},
@@ -145,6 +146,40 @@ impl NodeArgs {
             move_rate: moves.move_rate,
             move_concurrency: moves.move_concurrency,
         }
+    }
+}
+
+/// How the processes of a ring know each other.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Peers")]
+pub struct PeerArgs {
+    /// File with the token that the processes of the ring know each other by. Without it anybody is taken for one.
+    ///
+    /// One token a line: all are accepted, the first is used. Read again when it changes. To rotate, append the new
+    /// token, make it the first 5 minutes later, and drop the old one after 5 more.
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub peer_token_file: Option<PathBuf>,
+}
+
+impl PeerArgs {
+    /// Reads the tokens, if there are to be any.
+    ///
+    /// # Errors
+    ///
+    /// [`BadConfig`] when they cannot be read.
+    pub fn open(&self) -> Result<Option<PeerTokens>, BadConfig> {
+        let Some(path) = &self.peer_token_file else { return Ok(None) };
+        let tokens = PeerTokens::open(path);
+        tokens
+            .map(Some)
+            .map_err(|error| BadConfig::new("--peer-token-file", &path.display().to_string(), chain(&error)))
+    }
+}
+
+fn file(text: &str) -> Result<PathBuf, &'static str> {
+    match text.ends_with('/') {
+        true => Err("expected a file, such as /etc/ws/peer-token"),
+        false => Ok(text.into()),
     }
 }
 

@@ -50,6 +50,9 @@ impl Pod {
             view: View::fixed(Fixed::new([Node::new(node)]).members(0)),
             drain,
             metrics: all.clone(),
+            sidecar_metrics: metrics.clone(),
+            tokens: None,
+            sends: Default::default(),
             settings: relay,
             limits: Default::default(),
         };

@@ -1,0 +1,302 @@
+//! Sends through the sidecars' API, end to end: real processes, a balancer, and clients that count what they get.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "sends/api.rs"]
+mod api;
+#[path = "sends/listener.rs"]
+mod listener;
+#[path = "../../ws-balancer/tests/support/mod.rs"]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use api::{Api, Sent};
+use listener::Listener;
+use support::{
+    Cluster, Setup, eventually,
+    range::API,
+    wait::{millis, secs},
+};
+
+fn api(cluster: &Cluster, host: u8) -> Api {
+    Api::new(cluster.range.addr(host, API))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_each_pod_to_each_key_exactly_once() {
+    const KEYS: u32 = 60;
+    let cluster = Setup::sidecars(3).start().await;
+    let mut listeners = Vec::new();
+    for id in 0..KEYS {
+        listeners.push(Listener::connect(cluster.addr(), &support::client::key(id)).await);
+    }
+    for host in 1..=3 {
+        let mut api = api(&cluster, host);
+        for id in 0..KEYS {
+            let (key, text) = (support::client::key(id), format!("{host}-{id}"));
+            let sent = api.send(&key, &text, "").await;
+            assert_eq!((sent.status, sent.json()["delivered"].as_u64()), (200, Some(1)), "{sent:?}");
+            assert_eq!(sent.json()["node"], cluster.pods[&cluster.owner(id)].id.as_str());
+            let received = api.send(&key, &format!("{text}-r"), "?ack=received").await;
+            assert_eq!(received.status, 200, "{received:?}");
+        }
+        let absent = api.send("nobody", "x", "").await;
+        assert_eq!(
+            (absent.status, absent.json()["type"].as_str()),
+            (404, Some("not-connected")),
+            "{absent:?}"
+        );
+    }
+    for (id, listener) in listeners.into_iter().enumerate() {
+        let expected: Vec<String> =
+            (1..=3).flat_map(|host| [format!("{host}-{id}"), format!("{host}-{id}-r")]).collect();
+        assert_eq!(listener.heard(expected.len()).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_devices_close_bulk_and_the_app() {
+    let cluster = Setup::sidecars(3).start().await;
+    let mut api = api(&cluster, 1);
+    let mut devices = Vec::new();
+    for _ in 0..3 {
+        devices.push(Listener::connect(cluster.addr(), "user-7").await);
+    }
+    let sent = api.send("user-7", "all", "").await;
+    assert_eq!((sent.status, sent.json()["delivered"].as_u64()), (200, Some(3)), "{sent:?}");
+    let shown = api.call("GET", "/v1/keys/user-7", &[], b"").await.json();
+    let shown = shown["connections"].as_array().unwrap();
+    assert_eq!(shown.len(), 3);
+    for connection in shown {
+        assert_eq!(connection["node"], cluster.pods[&cluster.owner(7)].id.as_str());
+        assert!(connection["remote"].as_str().unwrap().starts_with("127."), "{connection}");
+        assert!(connection["since"].as_str().unwrap().ends_with('Z'));
+    }
+    // The app echoes what it takes for a client's message, on the oldest connection.
+    let to_app = api.send("user-7", "echo", "?to=app").await;
+    assert_eq!((to_app.status, to_app.json()["delivered"].as_u64()), (200, Some(1)), "{to_app:?}");
+    let lines = "{\"key\":\"user-7\",\"text\":\"bulk\"}\n{\"key\":\"nobody\",\"text\":\"x\"}\nnonsense\n\
+                 {\"key\":\"user-7\",\"base64\":\"AAEC\"}\n";
+    let bulk = api.call("POST", "/v1/messages", &[], lines.as_bytes()).await;
+    let statuses: Vec<u64> = bulk.lines().iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 404, 400, 200], "{bulk:?}");
+    let closed = api.call("DELETE", "/v1/keys/user-7?code=4001&reason=gone%20away", &[], b"").await;
+    assert_eq!((closed.status, closed.json()["closed"].as_u64()), (200, Some(3)), "{closed:?}");
+    let mut echoes = 0;
+    for device in devices {
+        let (heard, code) = device.end().await;
+        assert_eq!(code, Some((4001, "gone away".to_owned())));
+        echoes += heard.iter().filter(|text| *text == "echo").count();
+        let others: Vec<&String> = heard.iter().filter(|text| *text != "echo").collect();
+        assert_eq!(others, ["all", "bulk", "binary 3"]);
+    }
+    assert_eq!(echoes, 1);
+    eventually(secs(5), "the key is gone", async || {
+        api.call("GET", "/v1/keys/user-7", &[], b"").await.status == 404
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_told() {
+    let cluster = Setup::sidecars(1).sidecar(&["--max-message", "1KiB"]).start().await;
+    let mut api = api(&cluster, 1);
+    let _client = Listener::connect(cluster.addr(), "k").await;
+    let text = ("content-type", "text/plain");
+    for (method, path, header, body, status, kind) in [
+        ("POST", "/v1/keys/k/messages", text, &b"\xff"[..], 400, "not-utf8"),
+        ("POST", "/v1/keys/k/messages", text, &[b'x'; 1025][..], 413, "too-large"),
+        ("POST", "/v1/keys/k/messages?ack=maybe", text, b"", 400, "bad-parameter"),
+        ("POST", "/v1/keys/k/messages?to=moon", text, b"", 400, "bad-parameter"),
+        ("POST", "/v1/keys/%ff/messages", text, b"", 400, "bad-key"),
+        ("POST", "/v1/keys/k/messages", ("idempotency-key", ""), b"", 400, "bad-idempotency-key"),
+        ("PUT", "/v1/keys/k", text, b"", 405, "method-not-allowed"),
+        ("DELETE", "/v1/keys/k?code=1005", text, b"", 400, "bad-parameter"),
+        ("GET", "/v1/nothing", text, b"", 404, "not-found"),
+    ] {
+        let answer = api.call(method, path, &[header], body).await;
+        assert_eq!(
+            (answer.status, answer.json()["type"].as_str()),
+            (status, Some(kind)),
+            "{path} {answer:?}"
+        );
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    }
+    let whole = api.call("POST", "/v1/keys/k/messages", &[text], &[b'x'; 1024]).await;
+    assert_eq!(whole.status, 200, "{whole:?}");
+    let owner = api.call("GET", "/v1/owner/k?n=1", &[], b"").await;
+    assert_eq!(owner.json()["owner"], cluster.pods[&1].id.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_with_the_same_idempotency_key_changes_nothing() {
+    let cluster = Setup::sidecars(2).start().await;
+    let mut api = api(&cluster, 1);
+    let client = Listener::connect(cluster.addr(), "k").await;
+    let once = [("idempotency-key", "a1"), ("content-type", "text/plain")];
+    let path = "/v1/keys/k/messages";
+    let first = api.call("POST", path, &once, b"one").await;
+    for _ in 0..3 {
+        let repeat = api.call("POST", path, &once, b"one").await;
+        assert_eq!((repeat.status, repeat.json()), (200, first.json()));
+    }
+    let other = api.call("POST", path, &once, b"two").await;
+    assert_eq!((other.status, other.json()["type"].as_str()), (409, Some("idempotency-conflict")));
+    assert_eq!(api.send("k", "end", "").await.status, 200);
+    assert_eq!(client.heard(2).await, ["one", "end"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_is_refused_and_others_are_not() {
+    let cluster = Setup::sidecars(1).start().await;
+    let mut api = api(&cluster, 1);
+    let headers = [("ws-user-id", "stuck")];
+    let (stuck, _) = support::client::open(cluster.addr(), "/", &headers).await.unwrap();
+    let reader = Listener::connect(cluster.addr(), "reader").await;
+    let block = "x".repeat(100_000);
+    let mut accepted = 0;
+    let refused = loop {
+        let sent = api.send("stuck", &block, "").await;
+        if sent.status != 200 {
+            break sent;
+        }
+        accepted += 1;
+        assert!(accepted < 300, "nothing bounds it");
+    };
+    assert_eq!(
+        (refused.status, refused.json()["type"].as_str()),
+        (429, Some("slow-consumer")),
+        "{refused:?}"
+    );
+    assert!(refused.header("retry-after").is_some());
+    for n in 0..20 {
+        assert_eq!(api.send("reader", &n.to_string(), "?ack=received").await.status, 200);
+    }
+    assert_eq!(reader.heard(20).await.len(), 20);
+    drop(stuck);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sends_without_pause_while_pods_come_and_go() {
+    const CALLERS: u32 = 60;
+    let mut cluster = Setup::sidecars(3).start().await;
+    let mut listeners = BTreeMap::new();
+    for id in 0..CALLERS {
+        let key = support::client::key(id);
+        listeners.insert(id, Listener::connect(cluster.addr(), &key).await);
+    }
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut callers = Vec::new();
+    for id in 0..CALLERS {
+        // Pod 3 will leave: its app is gone before its sidecar, and asks nothing.
+        let (api, stop, sent) =
+            (api(&cluster, u8::try_from(1 + id % 2).unwrap()), stop.clone(), sent.clone());
+        callers.push(tokio::spawn(call_until(api, id, stop, sent)));
+    }
+    let flow = async |more: u64| {
+        let goal = sent.load(Ordering::Relaxed) + more;
+        eventually(secs(60), "sends go on", async || sent.load(Ordering::Relaxed) >= goal).await;
+    };
+    flow(300).await;
+    cluster.join(4).await;
+    cluster.settled(0..0, secs(1)).await;
+    flow(2000).await;
+    cluster.drain(3);
+    flow(1000).await;
+    cluster.stop(3).await;
+    cluster.members.remove(&cluster.range.addr(3, support::range::LISTEN).to_string());
+    flow(2000).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
+    for (id, caller) in (0..).zip(callers) {
+        let (delivered, others) = caller.await.unwrap();
+        let mut heard = listeners.remove(&id).unwrap().heard(delivered.len()).await;
+        for (text, sent) in others {
+            *statuses.entry(sent.status).or_default() += 1;
+            let there = heard.iter().position(|heard| *heard == text);
+            assert!(there.is_none() || sent.status == 504, "{text} was delivered in spite of {sent:?}");
+            there.map(|at| heard.remove(at));
+        }
+        assert_eq!(heard, delivered, "caller {id}: every 200 once and in order, and nothing else");
+    }
+    eprintln!("{} sends, besides 200: {statuses:?}", sent.load(Ordering::Relaxed));
+    assert!(statuses.keys().all(|status| matches!(status, 429 | 503)), "{statuses:?}");
+}
+
+/// Sends without pause; gives what was answered 200, and the other answers.
+async fn call_until(
+    mut api: Api,
+    id: u32,
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+) -> (Vec<String>, Vec<(String, Sent)>) {
+    let (mut delivered, mut others) = (Vec::new(), Vec::new());
+    let key = support::client::key(id);
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let text = format!("{id}-{n}");
+        let answer = api.send(&key, &text, "").await;
+        n += 1;
+        sent.fetch_add(1, Ordering::Relaxed);
+        if answer.status == 200 {
+            delivered.push(text);
+        } else {
+            others.push((text, answer));
+            tokio::time::sleep(millis(20)).await;
+        }
+    }
+    (delivered, others)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_keep_strangers_out_and_rotate_under_load() {
+    let file =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("token-{}", std::process::id()));
+    std::fs::write(&file, "old\n").unwrap();
+    let flags = ["--peer-token-file", file.to_str().unwrap()];
+    let cluster = Setup::sidecars(2).balancer(&flags).sidecar(&flags).start().await;
+    let clients = [
+        Listener::connect(cluster.addr(), &support::client::key(cluster.client_of(1, 0))).await,
+        Listener::connect(cluster.addr(), &support::client::key(cluster.client_of(2, 0))).await,
+    ];
+    let keys = [1, 2].map(|host| support::client::key(cluster.client_of(host, 0)));
+    let mut stranger = Api::new(cluster.pod_addr(1));
+    for header in [("x-nothing", "1"), ("authorization", "Bearer wrong")] {
+        let answer = stranger.call("GET", &format!("/v1/keys/{}", keys[0]), &[header], b"").await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+    let known = [("authorization", "Bearer old")];
+    let answer = stranger.call("GET", &format!("/v1/keys/{}", keys[0]), &known, b"").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let forged = [("ws-routing-key", "forged"), ("ws-user-id", "k"), ("ws-routing-proof", "00")];
+    let refused = support::client::open(cluster.pod_addr(1), "/", &forged).await;
+    assert!(format!("{refused:?}").contains("401"), "{refused:?}");
+    let mut api = api(&cluster, 1);
+    let mut expected = Vec::new();
+    for (step, tokens) in ["old\n", "old\nnew\n", "new\nold\n", "new\n"].iter().enumerate() {
+        std::fs::write(&file, tokens).unwrap();
+        let end = tokio::time::Instant::now() + Duration::from_millis(1500);
+        while tokio::time::Instant::now() < end {
+            let text = format!("{step}-{}", expected.len());
+            for key in &keys {
+                let sent = api.send(key, &text, "").await;
+                assert_eq!(sent.status, 200, "{tokens:?} {sent:?}");
+            }
+            expected.push(text);
+        }
+    }
+    let fresh = Listener::connect(cluster.addr(), "later").await;
+    assert_eq!(api.send("later", "x", "").await.status, 200);
+    assert_eq!(fresh.heard(1).await, ["x"]);
+    for client in clients {
+        assert_eq!(client.heard(expected.len()).await, expected);
+    }
+    std::fs::remove_file(file).unwrap();
+}
