@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     drive::Drive,
+    fence::Fences,
     relay::{Session, Shape},
     seat::{Guest, Seats},
 };
@@ -39,6 +40,7 @@ pub(crate) struct Legs {
     pub(super) metrics: Metrics,
     pub(super) settings: Arc<Settings>,
     pub(super) seats: Seats,
+    pub(super) fences: Fences,
     /// Whether its connections are counted here, and not where the client came in.
     pub(super) counted: bool,
 }
