@@ -46,5 +46,7 @@ pub fn leg_nonce(nonce: u64) -> String {
     format!("{nonce:016x}")
 }
 
+/// Where a node is told to cut a leg: `DELETE` with the connection's id behind it, and the leg's `ws-routing-nonce`.
+pub const LEGS: &str = "/v1/legs/";
 /// The path of a probe on a node's own port. Any answer means alive.
 pub const PROBE: &str = "/livez";

@@ -310,3 +310,100 @@ impl Violation {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a stream consists of, however it is split: bytes of data, ends of messages, control frames.
+    fn read(decoder: &mut Decoder, bytes: &[u8], chunk: usize) -> (usize, usize, Vec<Control>) {
+        let (mut held, mut data, mut ends, mut controls) = (Vec::new(), 0, 0, Vec::new());
+        for part in bytes.chunks(chunk) {
+            held.extend_from_slice(part);
+            let mut at = 0;
+            while let Some(unit) = decoder.next(&held[at..]).unwrap() {
+                at += unit.len;
+                match unit.kind {
+                    Kind::Data { ends_message } => {
+                        data += unit.len;
+                        ends += usize::from(ends_message);
+                    }
+                    Kind::Control(control) => controls.push(control),
+                }
+            }
+            held.drain(..at);
+        }
+        assert!(held.is_empty(), "nothing is left over");
+        (data, ends, controls)
+    }
+
+    #[test]
+    fn every_split_gives_the_same_units() {
+        let mut bytes = Vec::new();
+        for len in [0, 1, 125, 126, 300, 70_000] {
+            write(&mut bytes, Opcode::Text, &vec![7; len], None);
+            write(&mut bytes, Opcode::Ping, b"ping", None);
+        }
+        for hold in [0, 100, 65_536] {
+            let whole = read(&mut Decoder::new(false, false, hold), &bytes, bytes.len());
+            assert_eq!((whole.1, whole.2.len()), (6, 6));
+            for chunk in [1, 2, 3, 7, 13, 127, 4096] {
+                assert_eq!(read(&mut Decoder::new(false, false, hold), &bytes, chunk), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_within_the_hold_is_given_only_when_it_is_whole() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, Opcode::Binary, &[1; 100], None);
+        let mut decoder = Decoder::new(false, false, 100);
+        for end in 0..bytes.len() {
+            assert_eq!(decoder.next(&bytes[..end]), Ok(None));
+        }
+        let whole = Unit { len: bytes.len(), kind: Kind::Data { ends_message: true } };
+        assert_eq!(decoder.next(&bytes), Ok(Some(whole)));
+        let mut decoder = Decoder::new(false, false, 99);
+        assert!(decoder.next(&bytes[..50]).unwrap().is_some());
+        assert!(!decoder.at_frame());
+    }
+
+    #[test]
+    fn a_message_of_70_000_fragments_is_one_message() {
+        let mut bytes = Vec::new();
+        for n in 0..70_000 {
+            let start = bytes.len();
+            let opcode = if n == 0 { Opcode::Text } else { Opcode::Continuation };
+            write(&mut bytes, opcode, b"x", Some([1, 2, 3, 4]));
+            bytes[start] &= if n == 69_999 { 0xff } else { 0x7f };
+        }
+        let mut decoder = Decoder::new(true, false, 0);
+        let (data, ends, _) = read(&mut decoder, &bytes, 1000);
+        assert_eq!((data, ends), (bytes.len(), 1));
+        assert!(decoder.at_message());
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_is_refused() {
+        let masked = |first: u8, len: u8| vec![first, 0x80 | len, 0, 0, 0, 0, 0, 0];
+        let cases: [(&str, Vec<u8>); 10] = [
+            ("not masked", vec![0x81, 0]),
+            ("RSV1 without compression", masked(0xc1, 0)),
+            ("RSV2", masked(0xa1, 0)),
+            ("a reserved data opcode", masked(0x83, 0)),
+            ("a reserved control opcode", masked(0x8b, 0)),
+            ("a fragmented control frame", masked(0x09, 0)),
+            ("a long control frame", vec![0x89, 0xfe, 0, 126, 0, 0, 0, 0]),
+            ("a Close of one byte", masked(0x88, 1)),
+            ("a continuation of nothing", masked(0x80, 0)),
+            ("a length with its highest bit", vec![0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ];
+        for (what, bytes) in cases {
+            assert!(Decoder::new(true, false, 0).next(&bytes).is_err(), "{what}");
+        }
+        let mut decoder = Decoder::new(true, false, 0);
+        assert!(decoder.next(&masked(0x01, 0)[..6]).is_ok());
+        assert!(decoder.next(&masked(0x81, 0)).is_err(), "a message inside another");
+        assert!(Decoder::new(true, true, 0).next(&masked(0xc1, 0)).is_ok(), "RSV1 with compression");
+    }
+}

@@ -102,6 +102,11 @@ impl Connection {
         &self.key
     }
 
+    /// The same over moves.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(crate) fn ticket(&self) -> &Ticket {
         &self.ticket
     }

@@ -16,10 +16,11 @@ use tokio::{
 use super::{
     core::{Carried, Connection, Core, Dialed},
     error::CloseReason,
+    fence,
     health::Pulse,
     leg::LegStream,
     moves::Orders,
-    relay::{Action, Blocked, DialFailure, Edge, End, Outputs, Slot},
+    relay::{Action, Blocked, DialFailure, Edge, End, Nonce, Outputs, Slot},
     wire::Wire,
 };
 use crate::{
@@ -45,6 +46,8 @@ pub(crate) struct Drive<C> {
     /// Where the next one leads, or the dial that will make it.
     heading: Option<(NodeId, MoveReason)>,
     dial: Option<Dial>,
+    /// Tells the node that was left without a Close.
+    fence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     reconsider: bool,
     /// What was held has to be offered again: the client is read again, or another leg is.
     reoffer: bool,
@@ -91,6 +94,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             node: first.node,
             heading: None,
             dial: None,
+            fence: None,
             reconsider: true,
             reoffer: true,
             epoch,
@@ -115,6 +119,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         for part in [
             Self::take_orders,
             Self::poll_dial,
+            Self::poll_fence,
             Self::flush,
             Self::reoffer,
             Self::pump_leg,
@@ -168,6 +173,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             }
         }
         true
+    }
+
+    fn poll_fence(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.fence.as_mut().is_some_and(|fence| fence.as_mut().poll(cx).is_ready()) {
+            self.fence = None;
+        }
+        false
     }
 
     fn connected(&mut self, now: Duration, dialed: Dialed, cx: &mut Context<'_>) {
@@ -273,6 +285,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             busy = true;
             match action {
                 Action::Replace => self.replace(),
+                Action::Fence(nonce) => self.fence = Some(self.tell(nonce)),
                 Action::GiveUpDial => {
                     if self.dial.take().is_some() {
                         self.count_move(false);
@@ -359,6 +372,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             Carried { sequence: self.machine.leg_sequence(), redelivered: self.machine.redelivers() };
         let dialing = Core::open_replacement(&self.core, &self.connection, from, carried, until);
         self.dial = Some(Dial { is_move: false, dialing: Box::pin(dialing) });
+    }
+
+    /// Has the node that is left cut its leg.
+    fn tell(&self, nonce: Nonce) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (connection, node) = (Arc::clone(&self.connection), self.node.clone());
+        Box::pin(async move { fence::cut(node, connection.id(), nonce).await })
     }
 
     fn count_move(&mut self, done: bool) {

@@ -12,6 +12,7 @@ pub mod handshake;
 mod builder;
 pub(crate) mod core;
 mod drive;
+mod fence;
 mod health;
 mod leg;
 mod moves;

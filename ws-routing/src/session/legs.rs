@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, Response, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     drive::Drive,
+    fence::Fences,
     relay::{Session, Shape},
     seat::{Guest, Seats},
 };
@@ -22,7 +23,7 @@ use crate::{
     proxy::{
         LegStream, Settings,
         connect::{OpenError, Opened, Upgraded},
-        error::{Refusal, SidecarRefusal},
+        error::{self, Refusal, SidecarRefusal},
         handshake::{Handshake, LegHeaders, finish, head::RequestHead},
         relay::Nonce,
         wire::Wire,
@@ -39,6 +40,7 @@ pub(crate) struct Legs {
     pub(super) metrics: Metrics,
     pub(super) settings: Arc<Settings>,
     pub(super) seats: Seats,
+    pub(super) fences: Fences,
     /// Whether its connections are counted here, and not where the client came in.
     pub(super) counted: bool,
 }
@@ -89,6 +91,19 @@ impl Legs {
         }
     }
 
+    /// Answers an order to cut a leg.
+    pub(super) async fn fence(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), found: bool) {
+        let mut response = Response::new(bytes::Bytes::new());
+        *response.status_mut() = if found { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND };
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        if !found {
+            headers.insert(header::CONTENT_LENGTH, header::HeaderValue::from_static("0"));
+        }
+        // Whoever asked is gone when this fails.
+        let _ = finish(io, &error::render(&response)).await;
+    }
+
     pub(crate) async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
         self.metrics.refused(refusal.status().as_u16()).inc();
         // Nobody is left to be told when this fails.
@@ -99,7 +114,11 @@ impl Legs {
         if self.state() == NodeState::Draining && self.another_is_ready() {
             return Err(SidecarRefusal::Draining.into());
         }
-        let handshake = Handshake::check(&head.parts, None)?;
+        let mut handshake = Handshake::check(&head.parts, None)?;
+        if self.settings.skip_on_move > 0 {
+            // What is dropped must not be what later messages are compressed against.
+            handshake = handshake.without_server_context();
+        }
         self.app.open(&handshake, leg).await.map_err(|error| match error {
             AppError::Open(OpenError::Nonsense(what)) => Refusal::AppNonsense(what.what()),
             AppError::Open(OpenError::TimedOut) => SidecarRefusal::AppTimedOut.into(),
@@ -131,6 +150,7 @@ impl Legs {
         let own = Nonce(rand::random());
         let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
         let connection = leg.connection.unwrap_or_default();
+        let fenced = self.fences.take_in(&connection, nonce);
         let remote = client(&head.parts.headers).or_else(|| peer.map(|peer| peer.to_string().into()));
         let subprotocol = upgraded.answer.agreed().protocol.as_deref().map(Into::into);
         let guest = Guest { key: leg.key, connection, moved_from: leg.moved_from, remote, subprotocol };
@@ -139,7 +159,11 @@ impl Legs {
         let down = Wire::new(io, &head.leftover());
         let up = Wire::new(upgraded.io, &upgraded.leftover);
         let drive = Drive::new(machine, down, up, &self.metrics, &mut seated);
-        let finished = beside(far, drive).await;
+        let finished = tokio::select! {
+            biased;
+            () = fenced.ordered() => return tracing::debug!("leg cut: its connection is elsewhere"),
+            finished = beside(far, drive) => finished,
+        };
         if self.counted {
             self.metrics.closed(finished.code).inc();
         }

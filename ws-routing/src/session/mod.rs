@@ -5,6 +5,7 @@
 
 pub(crate) mod deliver;
 mod drive;
+mod fence;
 mod legs;
 mod mailbox;
 mod merge;

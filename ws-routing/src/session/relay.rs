@@ -42,6 +42,8 @@ pub(crate) struct Session {
     /// The app's end of the stream is within this process.
     within: bool,
     live: bool,
+    /// App messages still to be dropped.
+    skip: u32,
     /// The balancer has closed this leg because the connection is elsewhere now.
     moved: bool,
     /// Where it is, as that Close says.
@@ -121,6 +123,7 @@ impl Session {
             sign_interval: settings.ping_interval.min(settings.ping_timeout),
             within,
             live: !moved_in,
+            skip: if moved_in { settings.skip_on_move } else { 0 },
             moved: false,
             moved_to: None,
             settling: None,
@@ -221,7 +224,8 @@ impl Session {
             match unit.kind {
                 Kind::Data { ends_message } => {
                     self.messages.to_client += u64::from(ends_message);
-                    self.pass(&mut run, unit.len, bytes, !self.closing.ours, |b| out.leg(b));
+                    let pass = !self.skips(ends_message) && !self.closing.ours;
+                    self.pass(&mut run, unit.len, bytes, pass, |b| out.leg(b));
                 }
                 Kind::Control(control) => {
                     run.flush(bytes, |b| out.leg(b));
@@ -334,6 +338,13 @@ impl Session {
             || blocked.leg
             || !self.from_leg.at_frame()
             || self.closing.until.is_some()
+    }
+
+    /// Whether the app's message is one that greets every connection, and this is not the connection's first leg.
+    fn skips(&mut self, ends_message: bool) -> bool {
+        let skips = self.skip > 0;
+        self.skip -= u32::from(skips && ends_message);
+        skips
     }
 
     /// Adds a unit to the run if it passes; else flushes what is before it and leaves it out.

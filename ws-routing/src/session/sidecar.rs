@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     deliver::{Deliver, Holders, SendSettings, here::Here},
+    fence::Fences,
     legs::Legs,
     seat::Seats,
 };
@@ -111,6 +112,7 @@ impl Sidecar {
             metrics: metrics.clone(),
             settings: Arc::new(settings.clone()),
             seats,
+            fences: Fences::default(),
             counted: true,
         };
         // A client of its own is counted where it came in.
@@ -147,7 +149,13 @@ impl Sidecar {
 
     /// Serves one connection, from its first byte to its last.
     pub async fn serve(&self, mut io: TcpStream, peer: SocketAddr) {
-        match read_request(&mut io, self.limits).await {
+        let arrived = read_request(&mut io, self.limits).await;
+        if let Ok(Arrived::Http1(head)) = &arrived
+            && let Some(found) = self.legs.fences.obey(head)
+        {
+            return self.legs.fence(&mut io, found).await;
+        }
+        match arrived {
             Ok(Arrived::Http1(head)) if is_upgrade(&head) => self.serve_handshake(io, &head, peer).await,
             Ok(Arrived::Http1(head)) if head.parts.uri.path().starts_with("/v1/") => {
                 self.api.http1(io, head.into_buffer(), peer, Caller::Peer).await;

@@ -305,7 +305,10 @@ impl Edge {
             Phase::Steady | Phase::Dialing => {}
             Phase::Stopping { .. } | Phase::Settling { .. } => self.put_off(now, out),
             Phase::Quiet { since, .. } => self.close_current(now, since, out),
-            Phase::Closing { .. } => self.switch(now, out),
+            Phase::Closing { .. } => {
+                self.fence();
+                self.switch(now, out);
+            }
             Phase::Orphan { own, .. } => self.close(now, unowned(own), out),
         }
     }
@@ -396,6 +399,9 @@ impl Edge {
             self.drop_current();
             return self.close(now, reason, out);
         }
+        if !said_so {
+            self.fence();
+        }
         let cut = self.cuts_message() && !seeded::has(Bug::RestAfterLoss);
         self.client.discard |= cut;
         if self.redelivers() > 0 {
@@ -430,6 +436,13 @@ impl Edge {
     fn cuts_message(&self) -> bool {
         let begun = !self.client.decoder.at_message() && !self.client.discard;
         begun && !self.kept.as_ref().is_some_and(|kept| kept.has_open())
+    }
+
+    /// The current leg's node may not see that it is left.
+    fn fence(&mut self) {
+        if let Some(leg) = self.current.as_ref().filter(|leg| leg.shape.sidecar && !leg.shape.own) {
+            self.actions.push_back(Action::Fence(leg.shape.nonce));
+        }
     }
 
     /// Answers a Close that does not pass to the client.

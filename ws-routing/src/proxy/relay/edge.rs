@@ -39,6 +39,8 @@ pub(crate) enum Slot {
 pub(crate) enum Action {
     /// There is no leg: open one, at the owner first, until [`Edge::orphaned_until`].
     Replace,
+    /// The current leg is left without a Close: its node is told by other means.
+    Fence(Nonce),
     /// Let a leg go once what was put is written.
     Drop(Slot),
     /// The next leg is the current one from here on.

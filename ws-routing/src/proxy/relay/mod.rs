@@ -23,6 +23,8 @@ mod seeded;
 mod explore;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

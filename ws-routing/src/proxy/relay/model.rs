@@ -449,7 +449,7 @@ impl World {
                     self.node = self.current.map_or(self.node, |leg| self.legs[leg].node);
                 }
                 Action::GiveUpDial => self.dial = None,
-                Action::Resume => {}
+                Action::Resume | Action::Fence(_) => {}
                 Action::Finish => self.finished = true,
             }
         }

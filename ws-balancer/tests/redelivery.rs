@@ -1,0 +1,122 @@
+//! With `--redelivery on` a crash loses no client message, and every possible repeat is announced.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use support::{
+    Cluster, Raw, Setup,
+    client::{Driven, finish, key},
+    eventually,
+    wait::{millis, secs},
+};
+use tokio::time::Instant;
+
+async fn flow(clients: &[Driven], more: u64) {
+    let goals: Vec<u64> = clients.iter().map(|client| client.sent() + more).collect();
+    let reached = async || clients.iter().zip(&goals).all(|(client, goal)| client.sent() >= *goal);
+    eventually(secs(20), "messages flow", reached).await;
+}
+
+fn held(cluster: &Cluster) -> usize {
+    cluster.pods.values().filter_map(|pod| pod.app.as_ref()).map(|app| app.clients().len()).sum()
+}
+
+async fn counter(cluster: &Cluster, name: &str) -> u64 {
+    let metrics = cluster.balancer.admin("/metrics").await.text();
+    let line = metrics.lines().find(|line| line.split(' ').next() == Some(name)).unwrap().to_owned();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Pod 2 dies under load.
+async fn crash(setup: Setup) {
+    let mut cluster = setup.balancer(&["--redelivery", "on"]).start().await;
+    let clients = cluster.fleet(0..40, millis(20)).await;
+    flow(&clients, 10).await;
+    cluster.kill(2);
+    eventually(secs(10), "the survivors hold everybody", async || held(&cluster) == 40).await;
+    flow(&clients, 20).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    println!("{verdict}");
+    assert!(verdict.closed.is_empty(), "{verdict}");
+    let up = verdict.up;
+    assert_eq!((up.lost, up.repeated, up.reordered, up.invented), (0, 0, 0, 0), "{verdict}");
+    assert!(up.announced > 0, "what was read within the hold comes again: {verdict}");
+    let counted = counter(&cluster, "ws_redelivered_messages_total").await;
+    assert!(counted >= up.announced as u64, "{counted} counted: {verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_dies_loses_nothing() {
+    crash(Setup::sidecars(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_node_that_dies_loses_nothing() {
+    crash(Setup::plain(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn graceful_moves_redeliver_nothing() {
+    let mut cluster = Setup::sidecars(2).balancer(&["--redelivery", "on"]).start().await;
+    let clients = cluster.fleet(0..40, millis(20)).await;
+    flow(&clients, 10).await;
+    cluster.join(3).await;
+    cluster.settled(0..40, secs(20)).await;
+    flow(&clients, 10).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    verdict.assert_clean();
+    assert!(verdict.moves > 0, "{verdict}");
+    assert_eq!(counter(&cluster, "ws_redelivered_messages_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_message_larger_than_the_buffer_passes_and_is_counted() {
+    let flags = ["--redelivery", "on", "--redelivery-buffer", "64KiB"];
+    let cluster = Setup::sidecars(1).balancer(&flags).start().await;
+    let mut raw = Raw::open(cluster.addr(), "k").await;
+    let large = vec![b'x'; 300 * 1024];
+    raw.frame(true, support::raw::TEXT, &large).await.unwrap();
+    assert_eq!(raw.message().await.unwrap().1, large);
+    for n in 0..200 {
+        let text = format!("{n}{}", "y".repeat(2000));
+        raw.frame(true, support::raw::TEXT, text.as_bytes()).await.unwrap();
+        assert_eq!(raw.message().await.unwrap().1, text.as_bytes());
+    }
+    assert_eq!(counter(&cluster, "ws_unkept_messages_total").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balancer_that_stands_still_gives_nobody_up() {
+    let cluster = Setup::sidecars(3).start().await;
+    let clients = cluster.fleet(0..30, millis(50)).await;
+    flow(&clients, 10).await;
+    cluster.balancer.signal("STOP");
+    tokio::time::sleep(secs(10)).await;
+    cluster.balancer.signal("CONT");
+    flow(&clients, 20).await;
+    finish(clients).await;
+    let verdict = cluster.verdict();
+    verdict.assert_clean();
+    assert_eq!(verdict.moves, 0, "{verdict}");
+}
+
+#[tokio::test]
+async fn a_sidecars_own_client_is_closed_when_its_app_does_not_come_back() {
+    let mut cluster = Setup::sidecars(2).start().await;
+    let id = (0..).find(|id| cluster.owner(*id) == 1).unwrap();
+    let mut raw = Raw::open(cluster.pod_addr(1), &key(id)).await;
+    raw.frame(true, support::raw::TEXT, b"hello").await.unwrap();
+    raw.message().await.unwrap();
+    let lost = Instant::now();
+    cluster.pods.get_mut(&1).unwrap().app = None;
+    let close = loop {
+        let frame = raw.read().await.unwrap();
+        if frame.opcode == support::raw::CLOSE {
+            break frame;
+        }
+    };
+    assert_eq!(close.code(), Some(1011));
+    assert!((millis(1900)..secs(5)).contains(&lost.elapsed()), "{:?}", lost.elapsed());
+}

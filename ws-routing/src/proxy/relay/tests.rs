@@ -1,0 +1,364 @@
+//! The machine's answers to single events, where the explorer does not go: clocks, own codes, and every split of bytes.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{Action, Blocked, DialFailure, Edge, Leg, LegShape, Nonce, Outputs, Redelivery, Settings, Slot};
+use crate::{
+    frame::{Control, Decoder, Kind, Opcode, close_payload, write},
+    proxy::error::CloseReason,
+};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const SHAPE: LegShape =
+    LegShape { nonce: Nonce(7), sidecar: true, moved: false, own: false, compressed: false };
+
+/// A machine, and everything that it put.
+struct Bench {
+    edge: Edge,
+    settings: Arc<Settings>,
+    put: Puts,
+    actions: Vec<Action>,
+}
+
+#[derive(Default)]
+struct Puts {
+    client: Vec<u8>,
+    current: Vec<u8>,
+    next: Vec<u8>,
+}
+
+impl Outputs for Puts {
+    fn client(&mut self, bytes: &[u8]) {
+        self.client.extend_from_slice(bytes);
+    }
+
+    fn leg(&mut self, slot: Slot, bytes: &[u8]) {
+        match slot {
+            Slot::Current => self.current.extend_from_slice(bytes),
+            Slot::Next => self.next.extend_from_slice(bytes),
+        }
+    }
+}
+
+impl Bench {
+    fn new(settings: Settings, shape: LegShape) -> Self {
+        let settings = Arc::new(settings);
+        let leg = Leg::new(ms(0), &settings, shape);
+        let edge = Edge::new(ms(0), Arc::clone(&settings), Nonce(1), shape.compressed, leg);
+        Self { edge, settings, put: Puts::default(), actions: Vec::new() }
+    }
+
+    fn leg(&self, at: Duration) -> Leg {
+        Leg::new(at, &self.settings, LegShape { moved: true, ..SHAPE })
+    }
+
+    fn client(&mut self, at: Duration, bytes: &[u8]) -> usize {
+        let taken = self.edge.client_bytes(at, bytes, &mut self.put);
+        self.act();
+        taken
+    }
+
+    fn app(&mut self, at: Duration, bytes: &[u8]) -> usize {
+        let taken = self.edge.leg_bytes(at, bytes, &mut self.put);
+        self.act();
+        taken
+    }
+
+    fn tick(&mut self, at: Duration) {
+        self.edge.tick(at, Blocked::default(), &mut self.put);
+        self.act();
+    }
+
+    fn lose(&mut self, at: Duration) {
+        self.edge.leg_lost(at, Slot::Current, &mut self.put);
+        self.act();
+    }
+
+    fn connect(&mut self, at: Duration, same: bool) {
+        let leg = self.leg(at);
+        self.edge.connected(at, leg, same, &mut self.put);
+        self.act();
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.edge.action() {
+            if action == Action::Promote {
+                self.put.current = std::mem::take(&mut self.put.next);
+            }
+            self.actions.push(action);
+        }
+    }
+
+    /// The Close that the client was sent.
+    fn close(&self) -> Option<u16> {
+        controls(&self.put.client, false).iter().find(|c| c.opcode == Opcode::Close).map(Control::code)
+    }
+
+    /// The answer of the app to the latest ping of ours.
+    fn pong(&self) -> Vec<u8> {
+        let ping = controls(&self.put.current, true).into_iter().rfind(|c| c.opcode == Opcode::Ping).unwrap();
+        frame(Opcode::Pong, ping.payload(), false)
+    }
+}
+
+fn frame(opcode: Opcode, payload: &[u8], masked: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out, opcode, payload, masked.then_some([1, 2, 3, 4]));
+    out
+}
+
+fn message(payload: &[u8]) -> Vec<u8> {
+    frame(Opcode::Text, payload, true)
+}
+
+fn controls(bytes: &[u8], masked: bool) -> Vec<Control> {
+    let (mut decoder, mut at, mut found) = (Decoder::new(masked, false, 0), 0, Vec::new());
+    while let Some(unit) = decoder.next(&bytes[at..]).unwrap() {
+        at += unit.len;
+        if let Kind::Control(control) = unit.kind {
+            found.push(control);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_sidecars_own_app_is_looked_for_for_2_s_and_then_the_client_is_closed_1011() {
+    let mut bench = Bench::new(Settings::default(), LegShape { own: true, ..SHAPE });
+    bench.lose(ms(100));
+    assert_eq!(bench.edge.orphaned_until(), Some(ms(2100)));
+    bench.tick(ms(2099));
+    assert_eq!(bench.close(), None);
+    bench.tick(ms(2100));
+    assert_eq!(bench.close(), Some(1011));
+}
+
+#[test]
+fn an_orphan_is_closed_1013_when_its_grace_is_over_also_with_a_dial_under_way() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.edge.begin_move("moved".into());
+    bench.lose(ms(100));
+    assert!(!bench.actions.contains(&Action::Replace), "the move's dial may still be done");
+    bench.tick(ms(10_100));
+    assert_eq!(bench.close(), Some(1013));
+    assert!(bench.actions.contains(&Action::GiveUpDial));
+}
+
+#[test]
+fn a_third_loss_in_10_s_at_a_node_that_answers_is_the_apps_failure() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    for at in [0, 4000] {
+        bench.lose(ms(at));
+        bench.connect(ms(at + 10), true);
+    }
+    bench.lose(ms(9000));
+    assert_eq!(bench.close(), Some(1011));
+}
+
+#[test]
+fn losses_at_other_nodes_or_long_ago_do_not_count() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    for (at, same) in [(0, true), (4000, false), (11_000, true), (12_000, false), (21_500, true)] {
+        bench.lose(ms(at));
+        bench.connect(ms(at + 10), same);
+    }
+    assert_eq!(bench.close(), None);
+}
+
+#[test]
+fn an_app_that_refuses_the_moved_handshake_keeps_its_client_until_the_old_leg_ends() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.edge.begin_move("moved".into());
+    bench.edge.dial_failed(ms(10), DialFailure::Refused, &mut bench.put);
+    assert!(!bench.edge.can_move(ms(100_000)), "no retry");
+    bench.lose(ms(5000));
+    assert_eq!(bench.close(), Some(1008));
+}
+
+#[test]
+fn retries_of_a_move_are_put_off_further_and_further_up_to_8_s() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    let mut now = ms(0);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        bench.edge.begin_move("moved".into());
+        bench.edge.dial_failed(now, DialFailure::Unreachable, &mut bench.put);
+        let at = bench.edge.retry_at().unwrap();
+        waits.push((at - now).as_millis());
+        now = at;
+    }
+    assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
+}
+
+#[test]
+fn the_rest_of_a_message_that_a_loss_cut_off_is_dropped() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    let (cut, next) = (message(b"cut off"), message(b"whole"));
+    bench.client(ms(0), &cut[..9]);
+    bench.lose(ms(10));
+    bench.connect(ms(20), true);
+    bench.put.current.clear();
+    bench.client(ms(30), &[&cut[9..], &next].concat());
+    assert_eq!(bench.put.current, next);
+    assert_eq!(bench.edge.sequence(), 1);
+}
+
+#[test]
+fn a_leaving_nodes_close_is_answered_and_moves_and_any_other_passes() {
+    let close = frame(Opcode::Close, &close_payload(1001, "bye"), false);
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.edge.set_leaving(true);
+    bench.app(ms(0), &close);
+    assert_eq!(bench.close(), None);
+    assert!(bench.edge.orphaned_until().is_some());
+    assert_eq!(controls(&bench.put.current, true)[0].code(), 1001);
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.app(ms(0), &close);
+    assert_eq!(bench.close(), Some(1001));
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_waited_for_before_its_old_leg_is_left() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.edge.begin_move("moved".into());
+    bench.connect(ms(0), false);
+    let pong = bench.pong();
+    bench.app(ms(10), &pong);
+    let blocked = Blocked { client: true, leg: false };
+    for at in (100..9000).step_by(100) {
+        bench.edge.tick(ms(at), blocked, &mut bench.put);
+    }
+    bench.act();
+    assert!(!bench.actions.contains(&Action::Promote), "what the old leg says would be lost");
+    bench.edge.client_took(ms(9000));
+    for at in (9000..12_000).step_by(100) {
+        bench.tick(ms(at));
+    }
+    assert!(bench.actions.contains(&Action::Promote));
+}
+
+#[test]
+fn a_client_that_takes_what_the_app_says_is_alive() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    for second in 0..60 {
+        bench.app(ms(second * 1000), &frame(Opcode::Text, b"tick", false));
+        bench.tick(ms(second * 1000));
+    }
+    assert!(controls(&bench.put.client, false).is_empty(), "it needs not be asked");
+}
+
+#[test]
+fn an_ending_connection_neither_switches_nor_dials() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.edge.begin_move("moved".into());
+    bench.connect(ms(0), false);
+    let pong = bench.pong();
+    bench.app(ms(10), &pong);
+    bench.tick(ms(110));
+    bench.edge.close(ms(120), CloseReason::Restart, &mut bench.put);
+    bench.actions.clear();
+    for at in (200..6000).step_by(100) {
+        bench.tick(ms(at));
+    }
+    assert_eq!(bench.close(), Some(1012));
+    assert!(!bench.actions.contains(&Action::Promote) && !bench.actions.contains(&Action::Replace));
+    assert!(bench.edge.end().is_some(), "a closing handshake ends after 5 s");
+}
+
+#[test]
+fn a_poisonous_message_is_not_delivered_a_fourth_time() {
+    let settings = Settings { redelivery: Some(Redelivery::default()), ..Settings::default() };
+    let mut bench = Bench::new(settings, SHAPE);
+    bench.client(ms(0), &message(b"poison"));
+    for again in 1..=2 {
+        bench.lose(ms(again * 100));
+        assert_eq!((bench.edge.redelivers(), bench.edge.leg_sequence()), (1, 0));
+        bench.connect(ms(again * 100 + 10), false);
+    }
+    bench.lose(ms(300));
+    assert_eq!(bench.close(), Some(1011));
+}
+
+#[test]
+fn with_redelivery_a_full_buffer_stops_reading_until_a_pong_makes_room() {
+    let redelivery = Redelivery { buffer: 100, ..Redelivery::default() };
+    let mut bench = Bench::new(Settings { redelivery: Some(redelivery), ..Settings::default() }, SHAPE);
+    let long = message(&[b'x'; 60]);
+    assert_eq!(bench.client(ms(0), &[&long[..], &long].concat()), long.len());
+    assert!(!bench.edge.reads_client());
+    bench.tick(ms(0));
+    let pong = bench.pong();
+    bench.app(ms(5), &pong);
+    assert!(bench.edge.reads_client() && bench.actions.contains(&Action::Resume));
+    assert_eq!(bench.client(ms(5), &long), long.len());
+}
+
+/// A stream of frames: messages in fragments, with control frames between.
+fn stream(masked: bool) -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop::collection::vec(any::<u8>(), 0..200);
+    let fragments = prop::collection::vec((payload, prop::option::of(0..2_u8)), 1..4);
+    prop::collection::vec(fragments, 1..6).prop_map(move |messages| {
+        let mut out = Vec::new();
+        for fragments in messages {
+            let last = fragments.len() - 1;
+            for (at, (payload, control)) in fragments.into_iter().enumerate() {
+                let start = out.len();
+                let opcode = if at == 0 { Opcode::Binary } else { Opcode::Continuation };
+                write(&mut out, opcode, &payload, masked.then_some([5, 6, 7, 8]));
+                if at != last {
+                    out[start] &= 0x7f;
+                }
+                if let Some(control) = control {
+                    let opcode = if control == 0 { Opcode::Ping } else { Opcode::Pong };
+                    write(&mut out, opcode, b"theirs", masked.then_some([5, 6, 7, 8]));
+                }
+            }
+        }
+        out
+    })
+}
+
+/// Feeds `bytes` in chunks of these lengths, what was not taken first.
+fn feed(bytes: &[u8], chunks: &[usize], mut take: impl FnMut(&[u8]) -> usize) {
+    let (mut held, mut at) = (Vec::new(), 0);
+    for chunk in chunks.iter().cycle() {
+        let end = (at + chunk).min(bytes.len());
+        held.extend_from_slice(&bytes[at..end]);
+        at = end;
+        let taken = take(&held);
+        held.drain(..taken);
+        if at == bytes.len() {
+            break;
+        }
+    }
+    assert_eq!(held, [0; 0], "everything is taken in the end");
+}
+
+proptest! {
+    #[test]
+    fn client_bytes_pass_unchanged_in_every_split(
+        bytes in stream(true),
+        chunks in prop::collection::vec(1..40_usize, 1..20),
+        kept in any::<bool>(),
+    ) {
+        let redelivery = kept.then(Redelivery::default);
+        let mut bench = Bench::new(Settings { redelivery, ..Settings::default() }, SHAPE);
+        feed(&bytes, &chunks, |held| bench.client(ms(0), held));
+        prop_assert_eq!(&bench.put.current, &bytes);
+    }
+
+    #[test]
+    fn app_bytes_pass_unchanged_in_every_split(
+        bytes in stream(false),
+        chunks in prop::collection::vec(1..40_usize, 1..20),
+    ) {
+        let mut bench = Bench::new(Settings::default(), SHAPE);
+        feed(&bytes, &chunks, |held| bench.app(ms(0), held));
+        prop_assert_eq!(&bench.put.client, &bytes);
+    }
+}
