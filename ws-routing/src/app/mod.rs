@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use far::Far;
 pub use http::{HttpApp, HttpSettings};
+pub(crate) use messages::{Incoming, Message};
 pub use url::{AppUrl, HttpUrl, InvalidApp};
 pub use websocket::WebSocketApp;
 
