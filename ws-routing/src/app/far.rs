@@ -1,7 +1,7 @@
 //! A WebSocket server within this process: the other end of a leg whose application speaks something else.
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::messages::{Assembly, Fault, Incoming, Message};
 use crate::frame::{self, Opcode, close_payload};
@@ -9,15 +9,15 @@ use crate::frame::{self, Opcode, close_payload};
 /// The other end of a leg. Reading waits for nothing else: who handles one thing after the other answers a ping when
 /// all before it is done.
 #[derive(Debug)]
-pub(crate) struct Far {
-    io: DuplexStream,
+pub(crate) struct Far<I> {
+    io: I,
     held: BytesMut,
     assembly: Assembly,
 }
 
-impl Far {
+impl<I: AsyncRead + Unpin> Far<I> {
     /// Messages may have `max_message` bytes.
-    pub(crate) fn new(io: DuplexStream, max_message: usize) -> Self {
+    pub(crate) fn new(io: I, max_message: usize) -> Self {
         Self { io, held: BytesMut::new(), assembly: Assembly::new(max_message) }
     }
 
@@ -40,6 +40,15 @@ impl Far {
         }
     }
 
+    /// Reads and drops what still comes, until the leg has ended.
+    pub(crate) async fn drain(&mut self) {
+        let mut nowhere = tokio::io::sink();
+        // Whichever way it ends, it has ended.
+        let _ = tokio::io::copy(&mut self.io, &mut nowhere).await;
+    }
+}
+
+impl<I: AsyncWrite + Unpin> Far<I> {
     /// Sends a message to the client, once there is room for it.
     pub(crate) async fn send(&mut self, message: &Message) {
         self.put(if message.text { Opcode::Text } else { Opcode::Binary }, &message.payload).await;
@@ -54,13 +63,6 @@ impl Far {
     pub(crate) async fn close(&mut self, code: u16, reason: &str) {
         let payload = if code == 1005 { Vec::new() } else { close_payload(code, reason) };
         self.put(Opcode::Close, &payload).await;
-    }
-
-    /// Reads and drops what still comes, until the leg has ended.
-    pub(crate) async fn drain(&mut self) {
-        let mut nowhere = tokio::io::sink();
-        // Whichever way it ends, it has ended.
-        let _ = tokio::io::copy(&mut self.io, &mut nowhere).await;
     }
 
     async fn put(&mut self, opcode: Opcode, payload: &[u8]) {

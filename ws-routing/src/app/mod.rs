@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use far::Far;
 pub use http::{HttpApp, HttpSettings};
+pub(crate) use messages::{Incoming, Message};
 pub use url::{AppUrl, HttpUrl, InvalidApp};
 pub use websocket::WebSocketApp;
 
@@ -48,7 +50,7 @@ pub struct AppLeg {
     /// What serves the stream's other end, where that is within this process.
     ///
     /// Our own pings and Closes reach it with their mark, so that it can tell them from the client's and the balancer's
-    /// count from its own; keepalive pings of the sidecar do not, as there is nobody to be found dead.
+    /// count from its own.
     pub far: Option<FarEnd>,
 }
 
@@ -58,6 +60,11 @@ pub struct FarEnd {
     pub run: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// How long it may go on when the leg has ended, to hand over what was read before.
     pub linger: Duration,
+    /// A random number: a ping of 17 bytes that begins with it, most significant byte first, says that the next message
+    /// is not the client's. It needs no answer.
+    pub mark: u64,
+    /// Whether the sidecar's keepalive pings reach something that may be dead.
+    pub pinged: bool,
 }
 
 impl Debug for FarEnd {

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     drive::Drive,
     fence::Fences,
-    relay::{Session, Shape},
+    relay::{Session, Shape, Within},
     seat::{Guest, Seats},
 };
 use crate::{
@@ -145,7 +145,7 @@ impl Legs {
         let shape = Shape {
             compressed: upgraded.answer.agreed().deflate.is_some(),
             moved_in: leg.moved_from.is_some(),
-            within: far.is_some(),
+            within: far.as_ref().map(|far| Within { mark: Nonce(far.mark), pinged: far.pinged }),
         };
         let own = Nonce(rand::random());
         let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);

@@ -10,6 +10,7 @@ mod legs;
 mod mailbox;
 mod merge;
 mod relay;
+mod route_field;
 mod seat;
 mod sidecar;
 

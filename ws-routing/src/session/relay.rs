@@ -39,8 +39,8 @@ pub(crate) struct Session {
     /// When the balancer is to be told again that we live, while the app takes nothing and so we read nothing.
     sign: Option<Duration>,
     sign_interval: Duration,
-    /// The app's end of the stream is within this process.
-    within: bool,
+    /// The app's end of the stream, if that is within this process.
+    within: Option<Within>,
     live: bool,
     /// App messages still to be dropped.
     skip: u32,
@@ -332,7 +332,7 @@ impl Session {
     ///
     /// What stands within this process cannot be dead, and has its own limits for what it waits for.
     fn app_rests(&self, blocked: Blocked) -> bool {
-        self.within
+        self.within.is_some_and(|within| !within.pinged)
             || !self.reads_app()
             || blocked.client
             || blocked.leg
@@ -391,7 +391,7 @@ impl Session {
                     out.leg(&self::control(Opcode::Pong, control.payload(), None));
                 }
                 // In the middle of a frame of the app's no answer fits; the frame itself is a sign of life.
-                self.within && kind == PingKind::Live
+                self.within.is_some() && kind == PingKind::Live
             }
             kind => {
                 if kind == Some(PingKind::Settle) {
@@ -412,7 +412,7 @@ impl Session {
         let Some(reason) = self.leg_nonce.and_then(|nonce| nonce.unmark(reason)) else { return true };
         self.moved = true;
         self.moved_to = reason.strip_prefix(MOVED_TO).and_then(|node| node.parse().ok());
-        if self.within {
+        if self.within.is_some() {
             return true;
         }
         out.app(&self::control(Opcode::Close, &close_payload(control.code(), reason), Some(self.mask())));
@@ -472,6 +472,15 @@ pub(crate) struct Shape {
     pub(crate) compressed: bool,
     /// It takes the place of another leg.
     pub(crate) moved_in: bool,
-    /// The app's end of the stream is within this process: it is told which frames are the balancer's own.
-    pub(crate) within: bool,
+    /// The app's end of the stream, if that is within this process.
+    pub(crate) within: Option<Within>,
+}
+
+/// An app's end within this process: it is told which frames are the balancer's own, and which are ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Within {
+    /// What a ping of ours before a message that is not the client's carries.
+    pub(crate) mark: Nonce,
+    /// Whether something stands behind it that may be dead.
+    pub(crate) pinged: bool,
 }

@@ -30,9 +30,13 @@ use crate::{
 pub(super) struct Conversation {
     app: Arc<Shared>,
     events: Events,
-    far: Far,
+    far: Far<DuplexStream>,
     /// By which the balancer's own frames are known.
     nonce: Option<Nonce>,
+    /// By which the sidecar's own are.
+    mark: Nonce,
+    /// The next message is not the client's.
+    marked: bool,
     /// How many client messages came before the next.
     sequence: u64,
     /// How many of the next messages may be repeats.
@@ -58,10 +62,16 @@ impl From<CloseReason> for End {
 }
 
 impl Conversation {
-    pub(super) fn new(app: Arc<Shared>, events: Events, io: DuplexStream, leg: &LegHeaders) -> Self {
+    pub(super) fn new(
+        app: Arc<Shared>,
+        events: Events,
+        io: DuplexStream,
+        leg: &LegHeaders,
+        mark: Nonce,
+    ) -> Self {
         let far = Far::new(io, app.settings.max_message);
         let (nonce, sequence, redelivered) = (Nonce::of(leg), leg.sequence, leg.redelivered);
-        Self { app, events, far, nonce, sequence, redelivered }
+        Self { app, events, far, nonce, mark, marked: false, sequence, redelivered }
     }
 
     /// Serves the client until it is gone and the application knows.
@@ -97,10 +107,7 @@ impl Conversation {
     }
 
     async fn message(&mut self, message: &Message) -> Option<End> {
-        self.sequence += 1;
-        let redelivered = self.redelivered > 0;
-        self.redelivered = self.redelivered.saturating_sub(1);
-        let request = self.events.message(self.sequence, redelivered, message);
+        let request = self.request(message);
         match self.app.hand_over(&request).await {
             Verdict::Reply(message) => {
                 self.far.send(&message).await;
@@ -116,8 +123,22 @@ impl Conversation {
         }
     }
 
+    fn request(&mut self, message: &Message) -> Vec<u8> {
+        if std::mem::take(&mut self.marked) {
+            return self.events.foreign_message(message);
+        }
+        self.sequence += 1;
+        let redelivered = self.redelivered > 0;
+        self.redelivered = self.redelivered.saturating_sub(1);
+        self.events.message(self.sequence, redelivered, message)
+    }
+
     async fn control(&mut self, control: &Control) -> Option<End> {
         match control.opcode {
+            Opcode::Ping if Ping::parse(control.payload(), self.mark).is_some() => {
+                self.marked = true;
+                None
+            }
             Opcode::Ping => {
                 match self.nonce.and_then(|nonce| Ping::parse(control.payload(), nonce)) {
                     // The sidecar has answered it. What came before the move was counted elsewhere.

@@ -51,9 +51,14 @@ impl Events {
         if redelivered {
             put(&mut request, "ce-redelivered", "true");
         }
-        let kind = if message.text { "text/plain; charset=utf-8" } else { "application/octet-stream" };
-        put(&mut request, "Content-Type", kind);
-        finish(request, &message.payload)
+        finish_message(request, message)
+    }
+
+    /// Hands over a message that is not of the client's row: it has an id of its own, and no number.
+    pub(super) fn foreign_message(&self, message: &Message) -> Vec<u8> {
+        let mut request = self.begin("message", None);
+        put(&mut request, "ce-id", format_args!("{:032x}", rand::random::<u128>()));
+        finish_message(request, message)
     }
 
     /// Tells that the client is gone; `number`: that of the message that will not come.
@@ -82,6 +87,12 @@ impl Events {
 fn put(request: &mut Vec<u8>, name: &str, value: impl fmt::Display) {
     // Writing to a vector cannot fail.
     let _ = write!(request, "{name}: {value}\r\n");
+}
+
+fn finish_message(mut request: Vec<u8>, message: &Message) -> Vec<u8> {
+    let kind = if message.text { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+    put(&mut request, "Content-Type", kind);
+    finish(request, &message.payload)
 }
 
 fn finish(mut request: Vec<u8>, body: &[u8]) -> Vec<u8> {

@@ -28,7 +28,7 @@ use crate::{
         LegStream,
         connect::{OpenError, Opened, Upgraded},
         handshake::{Handshake, LegHeaders, Nonsense, ResponseHead},
-        relay::BUFFER,
+        relay::{BUFFER, Nonce},
     },
 };
 
@@ -112,11 +112,12 @@ impl HttpApp {
         // What an application says beside its yes is not for the client.
         self.shared.pool.give_back_soon(reply).await;
         let (near, far) = tokio::io::duplex(BUFFER);
-        let conversation = Conversation::new(Arc::clone(&self.shared), events, far, leg);
+        let mark = rand::random();
+        let conversation = Conversation::new(Arc::clone(&self.shared), events, far, leg, Nonce(mark));
         let upgraded = Upgraded { io: LegStream::Local(near), leftover: Bytes::new(), answer };
         let settings = &self.shared.settings;
         let linger = settings.retry + settings.request_timeout;
-        let far = FarEnd { run: Box::pin(conversation.run()), linger };
+        let far = FarEnd { run: Box::pin(conversation.run()), linger, mark, pinged: false };
         Ok(AppLeg { opened: Opened::Upgraded(upgraded), far: Some(far) })
     }
 }
