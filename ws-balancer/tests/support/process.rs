@@ -79,6 +79,15 @@ impl Process {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success(), "kill -s {name}");
     }
 
+    /// What it holds of the machine now.
+    pub fn usage(&self) -> Usage {
+        let proc = Path::new("/proc").join(self.child.id().to_string());
+        let status = fs::read_to_string(proc.join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
+        Usage { descriptors: fs::read_dir(proc.join("fd")).unwrap().count(), memory: kib * 1024 }
+    }
+
     /// Waits for the process to end by itself.
     pub async fn exit(&mut self, within: Duration) -> ExitStatus {
         let (child, mut status) = (&mut self.child, None);
@@ -99,6 +108,15 @@ impl Process {
     pub async fn admin(&self, path: &str) -> http::Answer {
         http::get(self.admin.unwrap(), path).await.unwrap()
     }
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// Resident memory, in bytes.
+    pub memory: usize,
 }
 
 impl Drop for Process {

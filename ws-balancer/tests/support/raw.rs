@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -129,7 +129,8 @@ pub fn masked(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Frame> {
+/// The next frame of a server, whenever it comes.
+pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
     let [first, second] = [stream.read_u8().await?, stream.read_u8().await?];
     if second & 0x80 != 0 {
         return Err(io::Error::other("a server must not mask"));

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     connect::{self, Answered, DialError, OpenError, Opened},
-    error::Refusal,
+    error::{Refusal, SidecarRefusal},
     handshake::{Accepted, Agreed, Handshake, LegHeaders},
     health::{Health, Pulse},
     leg::LegStream,
@@ -344,7 +344,7 @@ impl Core {
         }
     }
 
-    /// Tries one node, and suspects it if it fails; gives up as soon as somebody else finds it suspect.
+    /// Tries one node, and suspects it if the failure is its own; gives up as soon as somebody else finds it suspect.
     async fn try_node(
         &self,
         node: &NodeId,
@@ -383,12 +383,21 @@ impl Core {
             }
             Ok(Opened::Answered(answered)) => {
                 self.health.answered(node, answered.head.state());
+                if answered.head.sidecar_error() == Some(&*SidecarRefusal::AppSilent.to_string()) {
+                    self.metrics.failures(UpstreamFailure::Declined).inc();
+                    return Err(Failed::Node);
+                }
                 UpstreamFailure::Declined
             }
             Err(Unopened::Dial(DialError::TimedOut)) => UpstreamFailure::DialTimeout,
             Err(Unopened::Dial(_)) => UpstreamFailure::Refused,
             Err(Unopened::Open(OpenError::TimedOut)) => UpstreamFailure::HandshakeTimeout,
-            Err(Unopened::Open(OpenError::Lost(_))) => UpstreamFailure::Reset,
+            Err(Unopened::Open(OpenError::Lost(_))) => {
+                // A client whose handshake makes an app hang up must not take nodes from others; a node that is really
+                // gone refuses the next dial.
+                self.metrics.failures(UpstreamFailure::Reset).inc();
+                return Err(Failed::Node);
+            }
             Err(Unopened::Open(OpenError::Nonsense(what))) => {
                 self.metrics.failures(UpstreamFailure::Invalid).inc();
                 return Err(Failed::Nonsense(what.what()));
@@ -420,7 +429,7 @@ impl Core {
 
 /// Why one node gave no leg.
 enum Failed {
-    /// The node is suspect now: the next one is tried.
+    /// The next one is tried.
     Node,
     /// Its app answered nonsense.
     Nonsense(&'static str),

@@ -73,9 +73,13 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SidecarRefusal {
-    /// 502: the app refuses connections, or cuts them before it answers.
+    /// 502: the app refuses connections.
     #[error("the application cannot be reached")]
     AppUnreachable,
+    /// 502: the app ended the connection without an answer. That may be this one client's doing: the next node is tried,
+    /// but the node is not suspect.
+    #[error("the application ended the connection without an answer")]
+    AppSilent,
     /// 504: the app has not answered in time.
     #[error("the application did not answer in time")]
     AppTimedOut,
@@ -105,7 +109,9 @@ impl Refusal {
             | Self::Draining
             | Self::TooManyConnections
             | Self::Sidecar(SidecarRefusal::Draining) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable | Self::AppNonsense(_) | Self::Sidecar(SidecarRefusal::AppUnreachable) => {
+            Self::Unreachable
+            | Self::AppNonsense(_)
+            | Self::Sidecar(SidecarRefusal::AppUnreachable | SidecarRefusal::AppSilent) => {
                 StatusCode::BAD_GATEWAY
             }
             Self::Sidecar(SidecarRefusal::AppTimedOut) => StatusCode::GATEWAY_TIMEOUT,

@@ -122,7 +122,8 @@ impl Legs {
         self.app.open(&handshake, leg).await.map_err(|error| match error {
             AppError::Open(OpenError::Nonsense(what)) => Refusal::AppNonsense(what.what()),
             AppError::Open(OpenError::TimedOut) => SidecarRefusal::AppTimedOut.into(),
-            AppError::Open(OpenError::Lost(_)) | AppError::Dial(_) => SidecarRefusal::AppUnreachable.into(),
+            AppError::Open(OpenError::Lost(_)) => SidecarRefusal::AppSilent.into(),
+            AppError::Dial(_) => SidecarRefusal::AppUnreachable.into(),
         })
     }
 

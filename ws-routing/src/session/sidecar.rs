@@ -94,6 +94,7 @@ impl Sidecar {
             settings,
             limits,
         } = parts;
+        let limits = Limits { legs: true, ..limits };
         let seats = Seats::new(sends.max_message);
         let here = Here {
             node: node.clone(),

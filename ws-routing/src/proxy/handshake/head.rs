@@ -20,16 +20,23 @@ pub struct Limits {
     pub fields: usize,
     /// The longest time from the connection to the end of the head. Default: 10 s.
     pub timeout: Duration,
+    /// Whether a leg's head, told by its `ws-routing-key`, may have 4 KiB and 16 fields more: a balancer adds to what
+    /// its clients send, and must not be refused what it was right to accept. Default: no.
+    pub legs: bool,
 }
 
 impl Limits {
     /// The highest limit of header fields.
-    pub const MAX_FIELDS: usize = 100;
+    pub const MAX_FIELDS: usize = 128;
+
+    const fn with_leg(self) -> Self {
+        Self { head: self.head + 4096, fields: self.fields + 16, ..self }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head: 16 * 1024, fields: Self::MAX_FIELDS, timeout: Duration::from_secs(10) }
+        Self { head: 16 * 1024, fields: 100, timeout: Duration::from_secs(10), legs: false }
     }
 }
 
@@ -134,6 +141,21 @@ pub enum HeadError {
 ///
 /// [`Refusal::TooLarge`] and [`Refusal::Malformed`].
 pub fn parse_request(bytes: &[u8], limits: Limits) -> Result<Option<(Request<()>, usize)>, Refusal> {
+    match parse(bytes, limits) {
+        Err(Refusal::TooLarge { .. }) if limits.legs && is_leg(&bytes[..bytes.len().min(limits.head)]) => {
+            parse(bytes, limits.with_leg())
+        }
+        parsed => parsed,
+    }
+}
+
+/// Whether this is the beginning of a leg's head. What makes it one is written first in it.
+fn is_leg(bytes: &[u8]) -> bool {
+    const FIELD: &[u8] = b"\r\nws-routing-key: ";
+    bytes.windows(FIELD.len()).any(|window| window == FIELD)
+}
+
+fn parse(bytes: &[u8], limits: Limits) -> Result<Option<(Request<()>, usize)>, Refusal> {
     let too_large = Refusal::TooLarge { bytes: limits.head, fields: limits.fields };
     let bytes = &bytes[..bytes.len().min(limits.head)];
     let mut fields = [httparse::EMPTY_HEADER; Limits::MAX_FIELDS];

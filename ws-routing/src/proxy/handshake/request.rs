@@ -94,10 +94,7 @@ impl Handshake {
     /// The head for a node: the client's, and `leg`. A move is the same head again with another `leg`.
     #[must_use]
     pub fn to_node(&self, leg: &LegHeaders) -> Bytes {
-        let mut out = self.begin("");
-        leg.write_to_node(&mut out);
-        out.extend_from_slice(b"\r\n");
-        out.into()
+        self.render("", |out| leg.write_to_node(out))
     }
 
     /// The head for the app: the client's path after `prefix`, and of `leg` what the app may see.
@@ -105,10 +102,7 @@ impl Handshake {
     /// A `/` at the end of `prefix` is left out, as the client's path begins with one. The client's `Host` is kept.
     #[must_use]
     pub fn to_app(&self, leg: &LegHeaders, prefix: &str) -> Bytes {
-        let mut out = self.begin(prefix.strip_suffix('/').unwrap_or(prefix));
-        leg.write_to_app(&mut out);
-        out.extend_from_slice(b"\r\n");
-        out.into()
+        self.render(prefix.strip_suffix('/').unwrap_or(prefix), |out| leg.write_to_app(out))
     }
 
     /// Adds the headers of the client and of the leg to a CloudEvent: all but `Host` (it is in `x-forwarded-host`), what
@@ -159,17 +153,14 @@ impl Handshake {
         Offer::read_all(str::from_utf8(self.offers()).unwrap_or_default())
     }
 
-    fn begin(&self, prefix: &str) -> Vec<u8> {
+    /// The leg comes first, so that a reader knows it for one before the head gets long.
+    fn render(&self, prefix: &str, leg: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         let mut out = Vec::with_capacity(self.bytes.len() + prefix.len() + 640);
-        let parts: [&[u8]; 6] = [
-            b"GET ",
-            prefix.as_bytes(),
-            self.part(0..self.ends.target),
-            b" HTTP/1.1\r\n",
-            self.fields(),
-            b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-        ];
-        out.extend(parts.iter().copied().flatten());
+        let line: [&[u8]; 4] = [b"GET ", prefix.as_bytes(), self.part(0..self.ends.target), b" HTTP/1.1\r\n"];
+        out.extend(line.into_iter().flatten());
+        leg(&mut out);
+        out.extend_from_slice(self.fields());
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
         write_field(&mut out, "Sec-WebSocket-Key", self.part(self.ends.target..self.ends.key));
         let protocols = self.part(self.ends.key..self.ends.protocols);
         for (name, value) in
@@ -179,7 +170,8 @@ impl Handshake {
                 write_field(&mut out, name, value);
             }
         }
-        out
+        out.extend_from_slice(b"\r\n");
+        out.into()
     }
 
     fn offers(&self) -> &[u8] {

@@ -1,0 +1,194 @@
+//! Input that means harm, over real sockets: each is refused or closed, none hangs, none is taken for good, clients
+//! beside them notice nothing, and nothing is left behind.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod frames;
+#[path = "../../../ws-routing/tests/hostile_heads/table.rs"]
+mod heads;
+mod nonsense;
+mod scene;
+mod slow;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use frames::Ends;
+use futures_util::{StreamExt as _, stream};
+use nonsense::{Nonsense, Told};
+use scene::Scene;
+use support::{
+    Raw, Setup,
+    echo::Echo,
+    http,
+    raw::{self, CLOSE},
+    wait::{bounded, secs},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// How long one input may take until its connection has ended.
+const PATIENCE: Duration = secs(15);
+
+/// How many hostile clients there are at a time.
+const AT_ONCE: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_heads_are_refused() {
+    // Good heads of the table name no user: their host is the key.
+    let keys = ["--key", "header:ws-user-id,header:host"];
+    let scene = Scene::start(Setup::sidecars(2).balancer(&keys).sidecar(&keys)).await;
+    let mut table = heads::table();
+    for (head, status) in &mut table {
+        if head.starts_with(b"PRI * HTTP/2.0\r\n") {
+            // Understood, but not spoken.
+            *status = 426;
+        }
+        if head.windows(24).any(|text| text == b"AQIDBAUGBwgJCgsMDQ4PEC==") {
+            // A key whose last bits are not zero: we take it, the app's library hangs up.
+            *status = 502;
+        }
+    }
+    scene
+        .rounds(async || {
+            for addr in scene.addrs() {
+                let told = table.iter().map(|(head, expected)| async move {
+                    let status = bounded(PATIENCE, show(head), status(addr, head)).await;
+                    (status.unwrap_or(0) != *expected).then(|| (show(head), *expected, status))
+                });
+                let wrong: Vec<_> =
+                    stream::iter(told).buffered(AT_ONCE).filter_map(async |w| w).collect().await;
+                assert!(wrong.is_empty(), "{addr}: {wrong:#?}");
+            }
+        })
+        .await;
+    scene.end().await;
+}
+
+fn show(head: &[u8]) -> String {
+    String::from_utf8_lossy(head).chars().take(200).collect()
+}
+
+/// The status of the answer. After a refusal the connection must end.
+async fn status(addr: SocketAddr, head: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    drop(stream.write_all(head).await);
+    let answer = http::read_answer(&mut stream).await.ok()?;
+    if answer.status != 101 {
+        ended(&mut stream).await;
+    }
+    Some(answer.status)
+}
+
+/// Waits until the other side has ended.
+async fn ended(stream: &mut TcpStream) {
+    let mut rest = [0; 4096];
+    while !matches!(stream.read(&mut rest).await, Ok(0) | Err(_)) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_frames_are_closed() {
+    let mut scene = Scene::start(Setup::sidecars(2)).await;
+    let _echo = Echo::start(scene.second_app().await).await;
+    let table = frames::table();
+    scene
+        .rounds(async || {
+            for addr in scene.addrs() {
+                let closed = table.iter().map(|(name, bytes, expected)| {
+                    let key = &scene.key;
+                    async move {
+                        let code = bounded(PATIENCE, name, code(addr, key, bytes)).await;
+                        let right =
+                            *expected == Ends::Somehow || code.as_ref().ok() == Some(&Some(expected.code()));
+                        (!right).then(|| (name, *expected, code))
+                    }
+                });
+                let wrong: Vec<_> =
+                    stream::iter(closed).buffered(AT_ONCE).filter_map(async |w| w).collect().await;
+                assert!(wrong.is_empty(), "{addr}: {wrong:#?}");
+            }
+        })
+        .await;
+    scene.end().await;
+}
+
+/// The code with which a connection ends on which `bytes` are said.
+async fn code(addr: SocketAddr, key: &str, bytes: &[u8]) -> io::Result<Option<u16>> {
+    let raw = Raw::open(addr, key).await;
+    let (mut input, mut output) = raw.stream.into_split();
+    let said = async { drop(output.write_all(bytes).await) };
+    let heard = async {
+        let code = loop {
+            let frame = raw::read_frame(&mut input).await?;
+            if frame.opcode == CLOSE {
+                break frame.code();
+            }
+        };
+        Ok(code)
+    };
+    let ((), code) = tokio::join!(said, heard);
+    drop(output);
+    let mut rest = Vec::new();
+    drop(input.read_to_end(&mut rest).await);
+    code
+}
+
+impl Ends {
+    fn code(self) -> u16 {
+        match self {
+            Self::Code(code) => code,
+            Self::Somehow => 0,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonsense_of_an_app_behind_a_sidecar_reaches_nobody() {
+    nonsense_reaches_nobody(Setup::sidecars(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonsense_of_a_plain_node_reaches_nobody() {
+    nonsense_reaches_nobody(Setup::plain(2)).await;
+}
+
+async fn nonsense_reaches_nobody(setup: Setup) {
+    let mut scene = Scene::start(setup).await;
+    let _app = Nonsense::start(scene.second_app().await).await;
+    let table = nonsense::table();
+    scene
+        .rounds(async || {
+            for addr in scene.addrs() {
+                let told = table.iter().enumerate().map(|(n, (name, _, expected))| {
+                    let key = &scene.key;
+                    async move {
+                        let told = bounded(PATIENCE, name, told(addr, key, n)).await;
+                        (told != *expected).then_some((name, expected, told))
+                    }
+                });
+                let wrong: Vec<_> =
+                    stream::iter(told).buffered(AT_ONCE).filter_map(async |w| w).collect().await;
+                assert!(wrong.is_empty(), "{addr}: {wrong:#?}");
+            }
+        })
+        .await;
+    scene.end().await;
+}
+
+async fn told(addr: SocketAddr, key: &str, case: usize) -> Told {
+    let Ok(mut raw) = Raw::connect(addr, &format!("/{case}"), &format!("ws-user-id: {key}\r\n")).await else {
+        return Told::Cut;
+    };
+    if raw.answer.status != 101 {
+        return Told::Status(raw.answer.status);
+    }
+    loop {
+        match raw.read().await {
+            Ok(frame) if frame.opcode == CLOSE => return Told::Code(frame.code().unwrap_or(1005)),
+            Ok(_) => {}
+            Err(_) => return Told::Cut,
+        }
+    }
+}
