@@ -18,9 +18,9 @@ use super::{
     error::CloseReason,
     fence,
     health::Pulse,
-    leg::LegStream,
     moves::Orders,
-    relay::{Action, Blocked, DialFailure, Edge, End, Nonce, Outputs, Slot},
+    relay::{Action, DialFailure, Edge, End, Nonce, Slot},
+    sockets::Sockets,
     wire::Wire,
 };
 use crate::{
@@ -462,44 +462,5 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Future for Drive<C> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-/// The sockets of one connection.
-struct Sockets<C> {
-    client: Wire<C>,
-    current: Option<Wire<LegStream>>,
-    next: Option<Wire<LegStream>>,
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
-    fn blocked(&self) -> Blocked {
-        Blocked { client: self.client.blocked(), leg: self.current.as_ref().is_some_and(Wire::blocked) }
-    }
-
-    fn ports<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> Ports<'a, 'b, C> {
-        Ports { sockets: self, cx }
-    }
-}
-
-/// The sockets as the machine writes to them.
-struct Ports<'a, 'b, C> {
-    sockets: &'a mut Sockets<C>,
-    cx: &'a mut Context<'b>,
-}
-
-impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
-    fn client(&mut self, bytes: &[u8]) {
-        self.sockets.client.put(self.cx, bytes);
-    }
-
-    fn leg(&mut self, slot: Slot, bytes: &[u8]) {
-        let leg = match slot {
-            Slot::Current => &mut self.sockets.current,
-            Slot::Next => &mut self.sockets.next,
-        };
-        if let Some(leg) = leg {
-            leg.put(self.cx, bytes);
-        }
     }
 }

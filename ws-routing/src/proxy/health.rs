@@ -40,6 +40,9 @@ struct Entry {
     cleared: Option<Instant>,
     /// It says of itself that it drains.
     draining: bool,
+    /// It has answered; and a sidecar did.
+    heard: bool,
+    sidecar: bool,
     /// When one of its legs said something last.
     pulse: Arc<Pulse>,
 }
@@ -121,6 +124,8 @@ impl Health {
         {
             let mut nodes = self.nodes();
             let entry = nodes.entry(node.clone()).or_default();
+            entry.heard = true;
+            entry.sidecar |= state.is_some();
             let cleared = entry.suspicion.is_some_and(|s| now >= s.until);
             if cleared {
                 entry.suspicion = None;
@@ -156,6 +161,11 @@ impl Health {
     /// Whether the node says of itself that it drains.
     pub(crate) fn is_draining(&self, node: &NodeId) -> bool {
         self.nodes().get(node).is_some_and(|entry| entry.draining)
+    }
+
+    /// Whether it is a WebSocket server without a sidecar, as far as is known.
+    pub(crate) fn is_plain(&self, node: &NodeId) -> bool {
+        self.nodes().get(node).is_some_and(|entry| entry.heard && !entry.sidecar)
     }
 
     /// How many nodes are suspect.
@@ -257,6 +267,17 @@ mod tests {
         assert!(!waiting.is_finished());
         health.suspect(&node(), false);
         waiting.await.unwrap();
+    }
+
+    #[test]
+    fn a_node_is_plain_once_it_answered_and_no_sidecar_ever_did() {
+        let health = Health::new(Duration::from_secs(5));
+        assert!(!health.is_plain(&node()), "nothing is known");
+        health.answered(&node(), None);
+        assert!(health.is_plain(&node()));
+        health.answered(&node(), Some(NodeState::Ready));
+        health.answered(&node(), None);
+        assert!(!health.is_plain(&node()), "a sidecar may end without a word");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod moves;
 mod probes;
 pub(crate) mod relay;
 mod service;
+mod sockets;
 mod tower;
 pub(crate) mod wire;
 

@@ -58,12 +58,21 @@ fn judge(core: &Core, misses: &mut HashMap<NodeId, u32>, silent: Option<Vec<Node
     for node in silent {
         let count = misses.entry(node.clone()).or_default();
         *count += 1;
-        if *count == MISSES {
+        if *count == most(core, &node) {
             core.metrics.failures(UpstreamFailure::Probe).inc();
             core.health.suspect(&node, true);
             core.registry.cut(&node);
         }
     }
+}
+
+/// So many misses, and that node is given up. The event loop of one without a sidecar may be busy.
+fn most(core: &Core, node: &NodeId) -> u32 {
+    if !core.health.is_plain(node) {
+        return MISSES;
+    }
+    let patience = core.settings.app_timeout.div_duration_f64(core.dial.probe_interval).ceil();
+    MISSES.max(patience as u32)
 }
 
 /// Whether the node is alive: it answers, with whatever, closes, or one of its legs has spoken meanwhile.

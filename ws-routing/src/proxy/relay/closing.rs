@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Edge, Outputs, Slot, changeover::Phase, run::control};
+use super::{Action, Edge, Outputs, Slot, phase::Phase, run::control};
 use crate::{
     frame::{Control, Opcode, Violation, close_payload},
     proxy::error::CloseReason,

@@ -4,9 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     End, Leg, Nonce, Settings,
-    changeover::{Losses, Phase, Retry},
+    changeover::{Losses, Retry},
     clocks::{Liveness, ReplyPace},
     closing::{By, Ending, Parting},
+    phase::Phase,
     pings::PingBook,
     redelivery::{Counts, Kept},
     run::Run,

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Redelivery, Settings,
-    model::{Budget, Step, World},
+    model::{Step, World},
+    model_app::Budget,
     seeded::{Bug, tests::seed},
 };
 use crate::rendezvous;

@@ -1,7 +1,7 @@
 //! The relay of one client's connection, as a state machine without socket and clock.
 //!
 //! * `edge`: what stands between a client and its upstream leg: the machine's events and what it asks for
-//! * `changeover`: how the far end changes while the client stays
+//! * `changeover`, `phase`: how the far end changes while the client stays
 //! * `closing`: how a connection ends
 //! * `pings`: pings of ours among those that pass
 //! * `redelivery`: client messages that a crash must not lose
@@ -14,6 +14,7 @@ mod closing;
 mod edge;
 mod keepalive;
 mod leg;
+mod phase;
 mod pings;
 mod redelivery;
 mod run;
@@ -23,6 +24,8 @@ mod seeded;
 mod explore;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod model_app;
 #[cfg(test)]
 mod tests;
 

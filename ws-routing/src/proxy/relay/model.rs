@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use super::model_app::{App, Budget, Part, script};
 use super::{Action, Blocked, DialFailure, Edge, Leg, LegShape, Nonce, Outputs, Settings, Slot};
 use crate::frame::{self, Decoder, Kind, Opcode, close_payload};
 
@@ -38,18 +39,6 @@ pub(super) enum Step {
     LossSeen(usize),
     /// Time passes up to what is due next.
     Time,
-}
-
-/// How often each thing may happen.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
-    pub(super) messages: u8,
-    pub(super) owners: u8,
-    pub(super) crashes: u8,
-    pub(super) dial_failures: u8,
-    pub(super) pings: u8,
-    pub(super) client_closes: bool,
-    pub(super) app_close: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -96,21 +85,6 @@ struct Dial {
     redelivered: u64,
     /// Where the connection was.
     from: u8,
-}
-
-#[derive(Clone, Debug)]
-struct App {
-    node: u8,
-    library: Decoder,
-    unread: Vec<u8>,
-    /// Read by the library, not handled.
-    inbox: Vec<u8>,
-    pings: Vec<Vec<u8>>,
-    says: Vec<u8>,
-    closed: bool,
-    lost: bool,
-    /// Messages that may be repeats.
-    announced: u64,
 }
 
 /// What the relay put, in order.
@@ -249,7 +223,7 @@ impl World {
             }
             Step::Time => self.now = self.due().unwrap_or(self.now),
         }
-        self.after(out)?;
+        self.after(&mut out)?;
         match self.due() {
             Some(due) if step == Step::Time && due <= self.now => {
                 Err(format!("{:?} is still due: the relay spins", self.edge.phase))
@@ -277,10 +251,11 @@ impl World {
         self.handled.iter().for_each(|(_, n)| *counts.entry(*n).or_insert(0) += 1);
         let safe = !self.crashed || self.settings.redelivery.is_some();
         let lost = (1..=self.sent()).find(|n| !counts.contains_key(n));
-        if safe && (!self.finished || (self.client_began && self.closed_well())) {
-            if let Some(n) = lost {
-                return Err(format!("message {n} is lost"));
-            }
+        if let Some(n) = lost
+            && safe
+            && (!self.finished || (self.client_began && self.closed_well()))
+        {
+            return Err(format!("message {n} is lost"));
         }
         if !self.crashed && !self.finished {
             let unheard = self.handled.iter().find(|(leg, n)| !self.heard.words.contains(&(*leg as u8, *n)));
@@ -421,12 +396,12 @@ impl World {
     }
 
     /// Does what the shell does after each event.
-    fn after(&mut self, mut out: Puts) -> Result<(), String> {
-        self.deliver(&mut out)?;
-        self.reconsider(&mut out);
-        self.deliver(&mut out)?;
-        self.edge.tick(self.now, Blocked::default(), &mut out);
-        self.deliver(&mut out)?;
+    fn after(&mut self, out: &mut Puts) -> Result<(), String> {
+        self.deliver(out)?;
+        self.reconsider(out);
+        self.deliver(out)?;
+        self.edge.tick(self.now, Blocked::default(), out);
+        self.deliver(out)?;
         self.check()
     }
 
@@ -517,118 +492,7 @@ impl World {
     }
 }
 
-impl App {
-    fn steps(&self, leg: usize, budget: &Budget, current: bool, steps: &mut Vec<Step>) {
-        if self.lost {
-            return;
-        }
-        if !self.unread.is_empty() {
-            steps.push(Step::Reads(leg));
-        }
-        if !self.pings.is_empty() && !self.closed {
-            steps.push(Step::Pongs(leg));
-        }
-        if !self.inbox.is_empty() {
-            steps.push(Step::Handles(leg));
-        }
-        if let Some(code) = budget.app_close.filter(|_| current && !self.closed) {
-            steps.push(Step::AppCloses(leg, code));
-        }
-    }
-
-    /// What an app still does when the client is gone.
-    fn afterwards(&self, leg: usize, steps: &mut Vec<Step>) {
-        if !self.unread.is_empty() && !self.lost {
-            steps.push(Step::Reads(leg));
-        } else if !self.inbox.is_empty() {
-            steps.push(Step::Handles(leg));
-        }
-    }
-
-    fn reads(&mut self) -> Result<(), String> {
-        let bytes = std::mem::take(&mut self.unread);
-        let mut at = 0;
-        while let Some(unit) = self.library.next(&bytes[at..]).map_err(|v| format!("the app sees: {v}"))? {
-            let piece = &bytes[at..at + unit.len];
-            at += unit.len;
-            match unit.kind {
-                // The last payload byte of a message is its number, unmasked.
-                Kind::Data { ends_message: true } => self.inbox.push(piece[piece.len() - 1]),
-                Kind::Data { .. } => {}
-                Kind::Control(control) if control.opcode == Opcode::Ping => {
-                    self.pings.push(control.payload().to_vec());
-                }
-                Kind::Control(control) if control.opcode == Opcode::Close => {
-                    if !self.closed {
-                        self.closes(control.code());
-                    }
-                }
-                Kind::Control(_) => {}
-            }
-        }
-        self.unread = bytes[at..].to_vec();
-        Ok(())
-    }
-
-    fn pongs(&mut self) {
-        if let Some(latest) = self.pings.pop() {
-            frame::write(&mut self.says, Opcode::Pong, &latest, None);
-        }
-        self.pings.clear();
-    }
-
-    fn reply(&mut self, leg: u8, n: u8) {
-        if !self.closed {
-            frame::write(&mut self.says, Opcode::Binary, &[leg, n], None);
-        }
-    }
-
-    fn closes(&mut self, code: u16) {
-        self.closed = true;
-        frame::write(&mut self.says, Opcode::Close, &close_payload(code, ""), None);
-    }
-}
-
 fn shape(nonce: u64, moved: bool) -> LegShape {
     // A plain node: its app itself answers all pings, with the latest.
     LegShape { nonce: Nonce(100 + nonce), sidecar: false, moved, own: false, compressed: false }
-}
-
-/// What the client sends at once.
-#[derive(Clone, Debug)]
-struct Part {
-    bytes: Vec<u8>,
-    /// It begins in the middle of a frame.
-    torn: bool,
-    /// It ends a message.
-    ends: bool,
-}
-
-/// The client's messages in parts: the first whole, the second torn in the middle of its frame, the third in two
-/// fragments, and so on.
-fn script(messages: u8) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for n in 1..=messages {
-        let two = match n % 3 {
-            1 => [client_frame(0x82, &[0, n]), Vec::new()],
-            2 => {
-                let mut frame = client_frame(0x82, &[0, 0, 0, 0, n]);
-                let rest = frame.split_off(8);
-                [frame, rest]
-            }
-            _ => [client_frame(0x02, &[0, 0]), client_frame(0x80, &[n])],
-        };
-        let [first, second] = two;
-        let alone = second.is_empty();
-        parts.push(Part { bytes: first, torn: false, ends: alone });
-        if !alone {
-            parts.push(Part { bytes: second, torn: n % 3 == 2, ends: true });
-        }
-    }
-    parts
-}
-
-/// A frame with a mask of zeros, so that its payload is readable as it is.
-fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }

@@ -1,0 +1,50 @@
+//! The sockets of one client's connection, and how the relay writes to them.
+
+use std::task::Context;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    leg::LegStream,
+    relay::{Blocked, Outputs, Slot},
+    wire::Wire,
+};
+
+/// The sockets of one connection.
+pub(super) struct Sockets<C> {
+    pub(super) client: Wire<C>,
+    pub(super) current: Option<Wire<LegStream>>,
+    pub(super) next: Option<Wire<LegStream>>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
+    pub(super) fn blocked(&self) -> Blocked {
+        Blocked { client: self.client.blocked(), leg: self.current.as_ref().is_some_and(Wire::blocked) }
+    }
+
+    pub(super) fn ports<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> Ports<'a, 'b, C> {
+        Ports { sockets: self, cx }
+    }
+}
+
+/// The sockets as the machine writes to them.
+pub(super) struct Ports<'a, 'b, C> {
+    sockets: &'a mut Sockets<C>,
+    cx: &'a mut Context<'b>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
+    fn client(&mut self, bytes: &[u8]) {
+        self.sockets.client.put(self.cx, bytes);
+    }
+
+    fn leg(&mut self, slot: Slot, bytes: &[u8]) {
+        let leg = match slot {
+            Slot::Current => &mut self.sockets.current,
+            Slot::Next => &mut self.sockets.next,
+        };
+        if let Some(leg) = leg {
+            leg.put(self.cx, bytes);
+        }
+    }
+}
