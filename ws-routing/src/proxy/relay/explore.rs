@@ -109,8 +109,8 @@ fn wander(start: &World, seed: u64) -> Result<(), String> {
     }
 }
 
-fn holds(settings: Settings, budget: Budget) {
-    let walk = explore(&World::new(settings.clone(), budget), limit());
+fn holds(settings: &Settings, budget: Budget) {
+    let walk = explore(&World::new(settings, budget), limit());
     println!("{} states, {} ends", walk.states, walk.ends);
     if let Some(counterexample) = walk.counterexample {
         panic!("{counterexample}");
@@ -124,64 +124,64 @@ fn holds(settings: Settings, budget: Budget) {
 
 #[test]
 fn one_move_loses_repeats_and_reorders_nothing() {
-    holds(Settings::default(), Budget { messages: 2, owners: 1, ..CALM });
+    holds(&Settings::default(), Budget { messages: 2, owners: 1, ..CALM });
 }
 
 #[test]
 fn two_changes_and_a_failed_dial_lose_repeat_and_reorder_nothing() {
-    holds(Settings::default(), Budget { messages: 1, owners: 2, dial_failures: 1, ..CALM });
+    holds(&Settings::default(), Budget { messages: 1, owners: 2, dial_failures: 1, ..CALM });
 }
 
 #[test]
 fn a_message_in_parts_is_never_torn_by_a_move() {
-    holds(Settings::default(), Budget { messages: 3, owners: 1, ..CALM });
+    holds(&Settings::default(), Budget { messages: 3, owners: 1, ..CALM });
 }
 
 #[test]
 fn a_close_of_the_client_ends_in_every_phase() {
-    holds(Settings::default(), Budget { messages: 1, owners: 1, client_closes: true, ..CALM });
+    holds(&Settings::default(), Budget { messages: 1, owners: 1, client_closes: true, ..CALM });
 }
 
 #[test]
 fn a_close_of_the_app_passes_in_every_phase() {
     let budget = Budget { messages: 1, owners: 1, client_closes: true, app_close: Some(4000), ..CALM };
-    holds(Settings::default(), budget);
+    holds(&Settings::default(), budget);
 }
 
 #[test]
 fn a_ping_of_the_client_is_answered_once_over_a_move() {
-    holds(Settings::default(), Budget { messages: 1, owners: 1, pings: 1, ..CALM });
+    holds(&Settings::default(), Budget { messages: 1, owners: 1, pings: 1, ..CALM });
 }
 
 #[test]
 fn a_crash_repeats_and_reorders_nothing() {
-    holds(Settings::default(), Budget { messages: 3, crashes: 1, ..CALM });
+    holds(&Settings::default(), Budget { messages: 3, crashes: 1, ..CALM });
 }
 
 #[test]
 fn a_crash_in_the_middle_of_a_move_repeats_and_reorders_nothing() {
-    holds(Settings::default(), Budget { messages: 2, owners: 1, crashes: 1, ..CALM });
+    holds(&Settings::default(), Budget { messages: 2, owners: 1, crashes: 1, ..CALM });
 }
 
 #[test]
 fn with_redelivery_a_crash_loses_nothing_and_announces_every_repeat() {
-    holds(kept(), Budget { messages: 3, crashes: 1, ..CALM });
+    holds(&kept(), Budget { messages: 3, crashes: 1, ..CALM });
 }
 
 #[test]
 fn with_redelivery_a_crash_in_the_middle_of_a_move_loses_nothing() {
-    holds(kept(), Budget { messages: 2, owners: 1, crashes: 1, ..CALM });
+    holds(&kept(), Budget { messages: 2, owners: 1, crashes: 1, ..CALM });
 }
 
 #[test]
 fn with_redelivery_a_close_waits_for_what_is_kept() {
-    holds(kept(), Budget { messages: 1, crashes: 1, client_closes: true, ..CALM });
+    holds(&kept(), Budget { messages: 1, crashes: 1, client_closes: true, ..CALM });
 }
 
 /// Two crashes within the hold: the second redelivery may be the last.
 #[test]
 fn with_redelivery_two_crashes_lose_nothing() {
-    holds(kept(), Budget { messages: 1, crashes: 2, ..CALM });
+    holds(&kept(), Budget { messages: 1, crashes: 2, ..CALM });
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn the_explorer_finds_every_seeded_bug() {
         (Bug::ForgetRetry, Settings::default(), silent),
     ] {
         let seeded = seed(bug);
-        let walk = explore(&World::new(settings, budget), 10 * limit());
+        let walk = explore(&World::new(&settings, budget), 10 * limit());
         drop(seeded);
         let found =
             walk.counterexample.unwrap_or_else(|| panic!("{bug:?} was not found in {} states", walk.states));

@@ -110,8 +110,8 @@ const NEVER: Duration = Duration::from_secs(3600);
 const MASK: [u8; 4] = [9, 8, 7, 6];
 
 impl World {
-    pub(super) fn new(settings: Settings, budget: Budget) -> Self {
-        let settings = Arc::new(Settings { ping_interval: NEVER, ..settings });
+    pub(super) fn new(settings: &Settings, budget: Budget) -> Self {
+        let settings = Arc::new(Settings { ping_interval: NEVER, ..settings.clone() });
         let leg = Leg::new(Duration::ZERO, &settings, shape(0, false));
         let mut world = Self {
             edge: Edge::new(Duration::ZERO, Arc::clone(&settings), Nonce(1), false, leg),
