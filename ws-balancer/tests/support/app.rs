@@ -29,6 +29,7 @@ use tokio_tungstenite::{
 use super::{
     log::{AppEvent, Logs},
     numbered::{Call, Word},
+    wait::eventually,
 };
 
 /// How an app behaves. Read at each handshake, and [`Answers`] at each message.
@@ -102,7 +103,14 @@ struct Handle {
 impl App {
     /// Listens on `addr` as the app of `pod`.
     pub async fn start(addr: SocketAddr, pod: &str, logs: &Arc<Logs>, manners: Manners) -> Self {
-        let listener = TcpListener::bind(addr).await.unwrap_or_else(|e| panic!("{addr}: {e}"));
+        let mut listener = None;
+        // An app that was there before may be about to let go of the port.
+        eventually(Duration::from_secs(5), format!("{addr} can be listened on"), async || {
+            listener = TcpListener::bind(addr).await.ok();
+            listener.is_some()
+        })
+        .await;
+        let listener = listener.expect("bound above");
         let shared = Arc::new(Shared {
             pod: pod.into(),
             logs: logs.clone(),
