@@ -82,3 +82,36 @@ impl Drop for Fenced {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::proxy::handshake::head::{Arrived, Limits, read_request};
+
+    async fn head(method: &str, connection: &str, nonce: u64) -> RequestHead {
+        let (mut near, mut far) = tokio::io::duplex(1024);
+        let (legs, name, nonce) = (contract::LEGS, contract::NONCE, contract::leg_nonce(nonce));
+        let text = format!("{method} {legs}{connection} HTTP/1.1\r\nHost: n\r\n{name}: {nonce}\r\n\r\n");
+        near.write_all(text.as_bytes()).await.unwrap();
+        match read_request(&mut far, Limits::default()).await {
+            Ok(Arrived::Http1(head)) => *head,
+            _ => panic!("not read: {text}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leg_is_cut_by_its_connection_and_nonce_and_by_nothing_else() {
+        let fences = Fences::default();
+        let connection: Arc<str> = "c1".into();
+        let fenced = fences.take_in(&connection, Some(Nonce(7)));
+        assert_eq!(fences.obey(&head("GET", "c1", 7).await), None, "no order");
+        assert_eq!(fences.obey(&head("DELETE", "c1", 8).await), Some(false), "another leg of the connection");
+        assert_eq!(fences.obey(&head("DELETE", "c2", 7).await), Some(false), "another connection");
+        assert_eq!(fences.obey(&head("DELETE", "c1", 7).await), Some(true));
+        fenced.ordered().await;
+        drop(fenced);
+        assert_eq!(fences.obey(&head("DELETE", "c1", 7).await), Some(false), "it has gone");
+    }
+}
