@@ -16,7 +16,7 @@ use support::{
     Cluster, Setup,
     client::{key, open},
     eventually,
-    wait::{bounded, secs},
+    wait::{bounded, millis, secs},
 };
 use tokio_tungstenite::tungstenite::Message;
 
@@ -52,9 +52,12 @@ async fn two_hundred_messages_are_answered_in_order_over_failures_and_a_move() {
             sink.send(Message::text(n.to_string())).await.unwrap();
             if n == MESSAGES / 2 {
                 cluster.drain(1);
-                // The second half is sent to wherever the client is then.
-                let moved = async || !apps[1].of("connect").is_empty();
-                eventually(secs(20), "a connect at the other pod", moved).await;
+                let dialled = async || !apps[1].of("connect").is_empty();
+                eventually(secs(20), "a connect at the other pod", dialled).await;
+            }
+            // From here on one at a time, until one arrives at the other pod; the last ones must.
+            if n > MESSAGES / 2 && apps[1].of("message").is_empty() {
+                tokio::time::sleep(millis(if n < MESSAGES - 5 { 20 } else { 2000 })).await;
             }
         }
         sink

@@ -101,6 +101,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub max_message: usize,
 
+    /// The field of a client's JSON message that names another key: such a message is delivered to that key's
+    /// application, as if the client there had sent it. Declines permessage-deflate.
+    #[arg(long, value_name = "NAME", value_parser = field_name)]
+    pub route_field: Option<String>,
+
     /// How long a message that is sent through the API may wait to be handed to the leg towards its client: then it is
     /// taken out again and the answer is 429.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive)]
@@ -179,6 +184,13 @@ fn node(text: &str) -> Result<SocketAddr, &'static str> {
     let addr: Option<SocketAddr> = text.parse().ok();
     addr.filter(|addr| addr.port() != 0 && !addr.ip().is_unspecified())
         .ok_or("expected IP:PORT where other nodes reach this one, such as 10.0.0.1:7400")
+}
+
+fn field_name(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("expected the name of a field, such as recipientId"),
+        name => Ok(name.into()),
+    }
 }
 
 fn pod_ip(text: &str) -> Result<IpAddr, &'static str> {

@@ -76,6 +76,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         sidecar_metrics,
         tokens,
         sends: args.send_settings(),
+        route_field: args.route_field.clone(),
         settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
         limits: args.clients.limits(),
     };

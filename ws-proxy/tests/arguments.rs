@@ -46,6 +46,7 @@ const BAD: &[(&str, &str)] = &[
     ("--app-request-timeout", "0s"),
     ("--app-retry", "30"),
     ("--max-message", "1024"),
+    ("--route-field", ""),
 ];
 
 /// The least that the program starts with.

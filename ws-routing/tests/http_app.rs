@@ -10,6 +10,8 @@ mod misbehaviour;
 mod moves;
 #[path = "http_app/pod.rs"]
 mod pod;
+#[path = "http_app/route_field.rs"]
+mod route_field;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -60,8 +60,9 @@ pub struct FarEnd {
     pub run: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// How long it may go on when the leg has ended, to hand over what was read before.
     pub linger: Duration,
-    /// A random number: a ping of 17 bytes that begins with it, most significant byte first, says that the next message
-    /// is not the client's. It needs no answer.
+    /// A random number, by which the sidecar's own words are known: a ping of 17 bytes that begins with it. Its last 8
+    /// bytes are 0 when the next message is not the client's, else they count messages of the client that went elsewhere.
+    /// All numbers have their most significant byte first. No answer is expected.
     pub mark: u64,
     /// Whether the sidecar's keepalive pings reach something that may be dead.
     pub pinged: bool,

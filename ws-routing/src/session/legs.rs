@@ -12,6 +12,7 @@ use super::{
     drive::Drive,
     fence::Fences,
     relay::{Session, Shape, Within},
+    route_field::RouteField,
     seat::{Guest, Seats},
 };
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
 pub(crate) struct Legs {
     pub(super) node: NodeId,
     pub(super) app: Arc<dyn App>,
+    pub(super) route: Option<RouteField>,
     pub(super) view: View,
     pub(super) drain: Drain,
     pub(super) metrics: Metrics,
@@ -119,11 +121,18 @@ impl Legs {
             // What is dropped must not be what later messages are compressed against.
             handshake = handshake.without_server_context();
         }
-        self.app.open(&handshake, leg).await.map_err(|error| match error {
+        if self.route.is_some() {
+            handshake = handshake.without_extensions();
+        }
+        let opened = self.app.open(&handshake, leg).await.map_err(|error| match error {
             AppError::Open(OpenError::Nonsense(what)) => Refusal::AppNonsense(what.what()),
             AppError::Open(OpenError::TimedOut) => SidecarRefusal::AppTimedOut.into(),
             AppError::Open(OpenError::Lost(_)) => SidecarRefusal::AppSilent.into(),
             AppError::Dial(_) => SidecarRefusal::AppUnreachable.into(),
+        })?;
+        Ok(match &self.route {
+            Some(route) => route.between(opened, Nonce::of(leg)),
+            None => opened,
         })
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     frame::{self, Opcode, close_payload},
-    proxy::relay::{PingKind, control},
+    proxy::relay::{Ping, PingKind, control},
 };
 
 impl Session {
@@ -55,7 +55,11 @@ impl Session {
     pub(crate) fn put_to_app(&mut self, text: bool, payload: &[u8], out: &mut impl Outputs) {
         self.messages.to_app += 1;
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let mut bytes = Vec::with_capacity(payload.len() + frame::MAX_HEADER);
+        let mut bytes = Vec::with_capacity(payload.len() + 3 * frame::MAX_HEADER);
+        if let Some(within) = self.within {
+            let mark = Ping { kind: PingKind::Keepalive, number: 0 }.payload(within.mark);
+            frame::write(&mut bytes, Opcode::Ping, &mark, Some(self.mask()));
+        }
         frame::write(&mut bytes, opcode, payload, Some(self.mask()));
         out.app(&bytes);
     }

@@ -40,7 +40,7 @@ pub(crate) struct Session {
     sign: Option<Duration>,
     sign_interval: Duration,
     /// The app's end of the stream, if that is within this process.
-    within: Option<Within>,
+    pub(super) within: Option<Within>,
     live: bool,
     /// App messages still to be dropped.
     skip: u32,

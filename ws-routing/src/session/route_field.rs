@@ -5,6 +5,7 @@
 
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, split},
@@ -12,12 +13,18 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::deliver::{
+    Deliver,
+    here::{self, Op},
+    plan::Verdict,
+};
 use crate::{
-    app::{Far, FarEnd, Incoming, Message},
+    app::{AppLeg, Far, FarEnd, Incoming, Message},
     frame::{Control, Decoder, Opcode, close_payload},
     key::Key,
     proxy::{
         LegStream,
+        connect::{Opened, Upgraded},
         error::CloseReason,
         relay::{BUFFER, Nonce, Ping, PingKind, control},
     },
@@ -31,6 +38,24 @@ pub(crate) trait Recipients: Debug + Send + Sync {
         key: &'a Key,
         message: &'a Message,
     ) -> Pin<Box<dyn Future<Output = Delivery> + Send + 'a>>;
+}
+
+impl Recipients for Deliver {
+    fn deliver<'a>(
+        &'a self,
+        key: &'a Key,
+        message: &'a Message,
+    ) -> Pin<Box<dyn Future<Output = Delivery> + Send + 'a>> {
+        let payload = Bytes::copy_from_slice(&message.payload);
+        let op = Op::ToApp(here::Message { text: message.text, payload });
+        Box::pin(async move {
+            match self.call(key, &op).await.verdict {
+                Verdict::NotConnected => Delivery::NotConnected,
+                Verdict::Slow | Verdict::Moving => Delivery::NotNow,
+                Verdict::Delivered { .. } | Verdict::Unknown => Delivery::Done,
+            }
+        })
+    }
 }
 
 /// What became of a message for somebody else.
@@ -61,14 +86,19 @@ impl RouteField {
         Self { name: name.into(), max_message, recipients }
     }
 
-    /// Stands between a leg and its app: the leg's new stream, and what serves it. `nonce` is the leg's, `far` serves
-    /// `app` where that is within this process.
-    pub(crate) fn between(
-        &self,
-        app: LegStream,
-        far: Option<FarEnd>,
-        nonce: Option<Nonce>,
-    ) -> (LegStream, FarEnd) {
+    /// Stands between a leg and its app. `nonce` is the leg's.
+    pub(crate) fn between(&self, leg: AppLeg, nonce: Option<Nonce>) -> AppLeg {
+        match leg {
+            AppLeg { opened: Opened::Upgraded(upgraded), far } => {
+                let (io, far) = self.stand(upgraded.io, far, nonce);
+                AppLeg { opened: Opened::Upgraded(Upgraded { io, ..upgraded }), far: Some(far) }
+            }
+            answered => answered,
+        }
+    }
+
+    /// The leg's new stream before `app`, and what serves it. `far` serves `app` where that is within this process.
+    fn stand(&self, app: LegStream, far: Option<FarEnd>, nonce: Option<Nonce>) -> (LegStream, FarEnd) {
         let (near, other) = tokio::io::duplex(BUFFER);
         let ((client, to_client), (from_app, app)) = (split(other), split(app));
         let (fault, faulted) = oneshot::channel();
@@ -80,6 +110,7 @@ impl RouteField {
             within: far.is_some(),
             nonce,
             mark,
+            marked: false,
             fault: Some(fault),
         };
         let (linger, pinged) = far.as_ref().map_or((RETRY, true), |far| (far.linger, far.pinged));
@@ -128,6 +159,8 @@ struct Up {
     within: bool,
     nonce: Option<Nonce>,
     mark: Nonce,
+    /// The next message is not the client's: it is where it belongs.
+    marked: bool,
     fault: Option<oneshot::Sender<CloseReason>>,
 }
 
@@ -152,22 +185,32 @@ impl Up {
     }
 
     async fn message(&mut self, message: &Message) {
-        let Some(key) = self.route.recipient(message) else { return self.put_message(message).await };
+        let recipient = if std::mem::take(&mut self.marked) { None } else { self.route.recipient(message) };
+        let Some(key) = recipient else { return self.put_message(message).await };
+        self.put_mark(1).await;
         if let Some(report) = self.route.deliver(&key, message).await {
-            if self.within {
-                let mark = Ping { kind: PingKind::Keepalive, number: 0 }.payload(self.mark);
-                self.put(Opcode::Ping, &mark).await;
-            }
+            self.put_mark(0).await;
             self.put_message(&report).await;
+        }
+    }
+
+    /// Tells an end within this process that this many of the client's messages went elsewhere; 0: that the next message
+    /// is not the client's.
+    async fn put_mark(&mut self, number: u64) {
+        if self.within {
+            let mark = Ping { kind: PingKind::Keepalive, number }.payload(self.mark);
+            self.put(Opcode::Ping, &mark).await;
         }
     }
 
     /// Passes a control frame on; to an app outside without what only we understand.
     async fn control(&mut self, control: &Control) {
         let is = |nonce: Nonce| Ping::parse(control.payload(), nonce).map(|ping| ping.kind);
+        let marked = control.opcode == Opcode::Ping && is(self.mark).is_some();
+        self.marked |= marked;
         match control.opcode {
             _ if self.within => self.put(control.opcode, control.payload()).await,
-            Opcode::Ping if is(self.mark).is_some() => {}
+            _ if marked => {}
             Opcode::Ping if self.nonce.and_then(is) == Some(PingKind::Live) => {}
             Opcode::Close => {
                 let text = String::from_utf8_lossy(control.payload().get(2..).unwrap_or_default());

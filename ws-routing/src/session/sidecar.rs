@@ -17,6 +17,7 @@ use super::{
     deliver::{Deliver, Holders, SendSettings, here::Here},
     fence::Fences,
     legs::Legs,
+    route_field::RouteField,
     seat::Seats,
 };
 use crate::{
@@ -72,6 +73,9 @@ pub struct SidecarParts {
     pub tokens: Option<PeerTokens>,
     /// How long sends may wait, and how large they may be.
     pub sends: SendSettings,
+    /// The field of a client's JSON message that names the key whose app it is for. `None`: messages are not looked
+    /// into.
+    pub route_field: Option<String>,
     /// How legs are relayed.
     pub settings: Settings,
     /// What a handshake's head may cost.
@@ -91,6 +95,7 @@ impl Sidecar {
             sidecar_metrics,
             tokens,
             sends,
+            route_field,
             settings,
             limits,
         } = parts;
@@ -104,10 +109,13 @@ impl Sidecar {
             settings: sends,
         };
         let deliver = Deliver::new(here, tokens.clone(), sidecar_metrics.clone());
+        let recipients = Arc::new(deliver.clone());
+        let route = route_field.map(|name| RouteField::new(&name, sends.max_message, recipients));
         let api = Api::new(deliver, tokens.clone(), sidecar_metrics, drain.clone());
         let legs = Legs {
             node,
             app,
+            route,
             view: view.clone(),
             drain: drain.clone(),
             metrics: metrics.clone(),

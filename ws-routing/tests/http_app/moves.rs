@@ -114,7 +114,7 @@ async fn a_slow_app_is_not_taken_for_a_dead_node() {
     })
     .await;
     let relay = Settings { ping_interval: Duration::from_millis(50), ..Settings::default() };
-    let pod = Pod::start_with(app.addr, HttpSettings::default(), relay).await;
+    let pod = Pod::start_with(app.addr, HttpSettings::default(), relay, None).await;
     let mut leg = pod.leg(&fields("")).await.accepted().await;
     // More than the sidecar takes while the app is busy: a ping behind it lies unread.
     for _ in 0..4 {

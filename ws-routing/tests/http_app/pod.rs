@@ -18,7 +18,7 @@ use ws_routing::{
     metrics::{Metrics, SidecarMetrics},
     proxy::Settings,
     serve,
-    session::{Sidecar, SidecarParts},
+    session::{SendSettings, Sidecar, SidecarParts},
 };
 
 /// The longest that anything may take.
@@ -34,10 +34,15 @@ pub struct Pod {
 
 impl Pod {
     pub async fn start(app: SocketAddr, settings: HttpSettings) -> Self {
-        Self::start_with(app, settings, Settings::default()).await
+        Self::start_with(app, settings, Settings::default(), None).await
     }
 
-    pub async fn start_with(app: SocketAddr, settings: HttpSettings, relay: Settings) -> Self {
+    pub async fn start_with(
+        app: SocketAddr,
+        settings: HttpSettings,
+        relay: Settings,
+        route_field: Option<&str>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let node = NodeId::from(addr);
@@ -52,7 +57,8 @@ impl Pod {
             metrics: all.clone(),
             sidecar_metrics: metrics.clone(),
             tokens: None,
-            sends: Default::default(),
+            sends: SendSettings::default(),
+            route_field: route_field.map(Into::into),
             settings: relay,
             limits: Default::default(),
         };

@@ -135,20 +135,26 @@ impl Conversation {
 
     async fn control(&mut self, control: &Control) -> Option<End> {
         match control.opcode {
-            Opcode::Ping if Ping::parse(control.payload(), self.mark).is_some() => {
-                self.marked = true;
-                None
-            }
             Opcode::Ping => {
-                match self.nonce.and_then(|nonce| Ping::parse(control.payload(), nonce)) {
-                    // The sidecar has answered it. What came before the move was counted elsewhere.
-                    Some(Ping { kind: PingKind::Live, number }) => self.sequence = number,
-                    _ => self.far.pong(control.payload()).await,
-                }
+                self.ping(control.payload()).await;
                 None
             }
             Opcode::Close => Some(self.closed(control)),
             _ => None,
+        }
+    }
+
+    async fn ping(&mut self, payload: &[u8]) {
+        if let Some(mark) = Ping::parse(payload, self.mark) {
+            self.marked = mark.number == 0;
+            self.sequence += mark.number;
+            self.redelivered = self.redelivered.saturating_sub(mark.number);
+            return;
+        }
+        match self.nonce.and_then(|nonce| Ping::parse(payload, nonce)) {
+            // The sidecar has answered it. What came before the move was counted elsewhere.
+            Some(Ping { kind: PingKind::Live, number }) => self.sequence = number,
+            _ => self.far.pong(payload).await,
         }
     }
 

@@ -91,6 +91,15 @@ impl Handshake {
         self
     }
 
+    /// Declines all extensions: for who reads the messages. To be called before the first [`Handshake::to_app`].
+    #[must_use]
+    pub(crate) fn without_extensions(mut self) -> Self {
+        let head = &self.bytes[..self.ends.protocols as usize];
+        self.bytes = [head, self.fields()].concat().into();
+        self.ends.offers = self.ends.protocols;
+        self
+    }
+
     /// The head for a node: the client's, and `leg`. A move is the same head again with another `leg`.
     #[must_use]
     pub fn to_node(&self, leg: &LegHeaders) -> Bytes {
