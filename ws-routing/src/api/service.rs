@@ -10,7 +10,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
 use super::{bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind};
@@ -64,6 +64,9 @@ const FIRST: Duration = Duration::from_secs(60);
 
 /// How long a peer's connection may be silent before it is asked.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long a peer may take to close a connection that was closed to it.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The most bytes of a request's head: the ids of many connections may travel in one.
 const HEAD: u32 = 256 * 1024;
@@ -120,7 +123,7 @@ impl Api {
     }
 
     /// Takes over a connection of which `read` was read, HTTP/2's preface first.
-    pub(crate) async fn http2<S>(&self, io: S, read: Bytes, peer: SocketAddr, caller: Caller)
+    pub(crate) async fn http2<S>(&self, mut io: S, read: Bytes, peer: SocketAddr, caller: Caller)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -136,18 +139,23 @@ impl Api {
             .max_concurrent_streams(1000)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
-            .serve_connection(TokioIo::new(Rewind::new(read, io)), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = self.shared.drain.ended() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            .serve_connection(TokioIo::new(Rewind::new(read, &mut io)), service);
+        let ended = {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = self.shared.drain.ended() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection to the API ended early");
         }
+        // What the peer has sent meanwhile must not keep it from reading which requests were answered.
+        let rest = async { while io.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {} };
+        let _ = tokio::time::timeout(FAREWELL, rest).await;
     }
 
     pub(crate) fn deliver(&self) -> &Deliver {

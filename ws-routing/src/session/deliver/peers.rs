@@ -134,17 +134,23 @@ impl Peers {
         }
         loop {
             let (mut sender, fresh) = self.sender(node, end).await.ok_or(Reply::Unreachable)?;
-            match timeout_at(end, sender.try_send_request(request)).await {
+            match timeout_at(end, sender.try_send_request(request.clone())).await {
                 Ok(Ok(response)) => return collect(response, end).await,
-                Ok(Err(mut error)) => match error.take_message() {
-                    // The kept connection was closed before anything was sent.
-                    Some(unsent) if !fresh => request = unsent,
-                    Some(_) => return Err(Reply::Unreachable),
-                    None => return Err(Reply::Lost),
-                },
+                Ok(Err(mut error)) => {
+                    let unsent = error.take_message().is_some() || was_refused(error.error());
+                    if !unsent {
+                        tracing::debug!(%node, error = ?error.error(), "a peer gave no answer");
+                        return Err(Reply::Lost);
+                    }
+                    // The kept connection was closed before anything was taken.
+                    if fresh {
+                        return Err(Reply::Unreachable);
+                    }
+                    self.forget(node).await;
+                }
                 Err(_) => {
                     // A peer that is silent for so long may be gone without a word.
-                    self.link(node).lock().await.sender = None;
+                    self.forget(node).await;
                     return Err(Reply::Lost);
                 }
             }
@@ -164,6 +170,11 @@ impl Peers {
         link.sender = self.connect(node).await;
         link.avoided = link.sender.is_none().then(|| Instant::now() + AVOIDED);
         link.sender.clone().map(|sender| (sender, true))
+    }
+
+    /// Lets go of the connection to `node`: the next request makes a new one.
+    async fn forget(&self, node: &NodeId) {
+        self.link(node).lock().await.sender = None;
     }
 
     async fn connect(&self, node: &NodeId) -> Option<SendRequest<Full<Bytes>>> {
@@ -195,11 +206,27 @@ impl Peers {
     }
 }
 
+/// Whether a peer that is about to close has said that it did not look at the request (RFC 9113 §6.8, §8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote()
+            && match cause.reason() {
+                Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
+                Some(h2::Reason::REFUSED_STREAM) => true,
+                _ => false,
+            }
+    })
+}
+
 async fn collect(response: Response<Incoming>, end: Instant) -> Result<(StatusCode, Bytes), Reply> {
     let (head, body) = response.into_parts();
     match timeout_at(end, Limited::new(body, ANSWER).collect()).await {
         Ok(Ok(body)) => Ok((head.status, body.to_bytes())),
-        _ => Err(Reply::Lost),
+        error => {
+            tracing::debug!(?error, "a peer gave no whole answer");
+            Err(Reply::Lost)
+        }
     }
 }
 
