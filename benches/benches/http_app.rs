@@ -111,13 +111,10 @@ async fn sidecar(app: SocketAddr) -> (SocketAddr, (drain::Signal, JoinSet<()>)) 
     let (signal, drain) = drain::channel();
     let parts = SidecarParts {
         node: node.clone(),
-        app: Arc::new(HttpApp::new(url, node.clone(), HttpSettings::default(), counts.clone())),
+        app: Arc::new(HttpApp::new(url, node.clone(), HttpSettings::default(), counts)),
         view: View::fixed(Fixed::new([Node::new(node)]).members(0)),
         drain,
         metrics: metrics.clone(),
-        sidecar_metrics: counts,
-        tokens: None,
-        sends: Default::default(),
         settings: Default::default(),
         limits: Default::default(),
     };
