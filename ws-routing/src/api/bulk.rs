@@ -70,13 +70,13 @@ pub(super) async fn send(
         (Caller::App, Some(scope)) => match api.idempotency().claim(scope, &bytes).await? {
             Claim::Said(said) => said.body.as_array().cloned().unwrap_or_default(),
             Claim::First(first) => {
-                let (task, api) = (api.tasks().clone(), api.clone());
-                let sent = task.spawn(async move {
-                    let told = answer_app(&api, &bytes).await;
+                let sender = api.clone();
+                let sent = async move {
+                    let told = answer_app(&sender, &bytes).await;
                     first.said(&Said { status: 200, body: told.clone().into() });
                     told
-                });
-                sent.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))?
+                };
+                api.finish(sent).await?
             }
         },
     };

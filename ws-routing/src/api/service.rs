@@ -10,8 +10,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Semaphore, oneshot},
+};
 
 use super::{bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind};
 use crate::{
@@ -42,7 +44,8 @@ struct Shared {
     metrics: SidecarMetrics,
     drain: Drain,
     idempotency: Idempotency,
-    tasks: TaskTracker,
+    tasks: Tasks,
+    connections: Semaphore,
     /// What shows something and asks nobody.
     routes: Routes,
 }
@@ -55,6 +58,9 @@ pub enum Caller {
     /// Another sidecar: it is told of what this node holds itself.
     Peer,
 }
+
+/// How many connections are served at once; more are closed unanswered.
+const CONNECTIONS: usize = 4096;
 
 /// How long a kept connection of the app may say nothing.
 const IDLE: Duration = Duration::from_secs(300);
@@ -81,8 +87,16 @@ impl Api {
         let routes = admin::owner(deliver.here().view.clone()).get("/openapi.json", |_| async {
             Ok(answer("application/json", Bytes::from_static(openapi::DESCRIPTION.as_bytes())))
         });
-        let (idempotency, tasks) = (Idempotency::default(), TaskTracker::new());
-        let shared = Shared { deliver, tokens, metrics, drain, idempotency, tasks, routes };
+        let shared = Shared {
+            deliver,
+            tokens,
+            metrics,
+            drain,
+            idempotency: Idempotency::default(),
+            tasks: Tasks::default(),
+            connections: Semaphore::new(CONNECTIONS),
+            routes,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -103,6 +117,7 @@ impl Api {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let Ok(_place) = self.shared.connections.try_acquire() else { return };
         let service = service_fn(|request| self.answer(request, peer, caller));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -127,12 +142,13 @@ impl Api {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let Ok(_place) = self.shared.connections.try_acquire() else { return };
         let api = self.clone();
         let service = service_fn(move |request| {
             let api = api.clone();
             async move { api.answer(request, peer, caller).await }
         });
-        let connection = http2::Builder::new(Tasks(self.shared.tasks.clone()))
+        let connection = http2::Builder::new(self.shared.tasks.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
             .max_header_list_size(HEAD)
@@ -174,8 +190,17 @@ impl Api {
         &self.shared.idempotency
     }
 
-    pub(super) fn tasks(&self) -> &TaskTracker {
-        &self.shared.tasks
+    /// Finishes what must not end with its caller's connection.
+    pub(super) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (done, waiting) = oneshot::channel();
+        self.shared.tasks.spawn(async move {
+            // Who asked may have gone.
+            let _ = done.send(work.await);
+        });
+        waiting.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))
     }
 
     /// Who owns a key, by this node's view.

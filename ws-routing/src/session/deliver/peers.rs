@@ -16,12 +16,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::task::TaskTracker;
 
 use super::{
     call::{self, Line},
     here::{Op, Told},
     plan::Reply,
+    tasks::Tasks,
 };
 use crate::{
     key::Key,
@@ -39,7 +39,7 @@ pub(crate) struct Peers {
 struct Shared {
     tokens: Option<PeerTokens>,
     metrics: SidecarMetrics,
-    tasks: TaskTracker,
+    tasks: Tasks,
     nodes: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
 }
 
@@ -65,7 +65,7 @@ const KEPT: usize = 4096;
 
 impl Peers {
     pub(crate) fn new(tokens: Option<PeerTokens>, metrics: SidecarMetrics) -> Self {
-        let (tasks, nodes) = (TaskTracker::new(), Mutex::default());
+        let (tasks, nodes) = (Tasks::default(), Mutex::default());
         Self { shared: Arc::new(Shared { tokens, metrics, tasks, nodes }) }
     }
 
@@ -181,7 +181,7 @@ impl Peers {
         let stream = timeout(CONNECT, TcpStream::connect(node.addr()?)).await.ok()?.ok()?;
         // A socket that refuses it is dead, as its reader will see at once.
         let _ = stream.set_nodelay(true);
-        let handshake = hyper::client::conn::http2::Builder::new(Tasks(self.shared.tasks.clone()))
+        let handshake = hyper::client::conn::http2::Builder::new(self.shared.tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
@@ -233,18 +233,5 @@ async fn collect(response: Response<Incoming>, end: Instant) -> Result<(StatusCo
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers").field("tokens", &self.shared.tokens).finish_non_exhaustive()
-    }
-}
-
-/// Where the tasks of the connections live.
-#[derive(Clone, Debug)]
-pub(crate) struct Tasks(pub(crate) TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
     }
 }
