@@ -59,10 +59,13 @@ fn only_owners_spawn() {
     let owners = [
         "ws-balancer/src/lib.rs",
         "ws-proxy/src/lib.rs",
+        "ws-routing/src/api/service.rs",
         "ws-routing/src/membership/remote.rs",
         "ws-routing/src/proxy/service.rs",
         "ws-routing/src/proxy/tower.rs",
         "ws-routing/src/serve.rs",
+        "ws-routing/src/session/deliver/peers.rs",
+        "ws-routing/src/session/deliver/tasks.rs",
         "ws-routing/src/session/sidecar.rs",
     ];
     let spawning = files_with(&["tokio::spawn(", ".spawn(", "task::spawn"]);

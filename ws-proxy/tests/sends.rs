@@ -105,6 +105,38 @@ async fn presence_devices_close_bulk_and_the_app() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_on_two_nodes_is_reached_as_a_whole() {
+    let cluster = Setup::sidecars(3).start().await;
+    let (key, owner) = (support::client::key(1), cluster.owner(1));
+    let other = 1 + owner % 3;
+    let mut room = Vec::new();
+    for _ in 0..10 {
+        room.push(Listener::connect(cluster.addr(), &key).await);
+        // As a balancer does that takes the owner for dead.
+        room.push(Listener::as_leg(cluster.pod_addr(other), &key).await);
+    }
+    let mut first = api(&cluster, owner);
+    eventually(secs(5), "the owner knows of the other holder", async || {
+        let shown = first.call("GET", &format!("/v1/keys/{key}"), &[], b"").await;
+        shown.json()["connections"].as_array().is_some_and(|shown| shown.len() == 20)
+    })
+    .await;
+    let mut expected = Vec::new();
+    for host in 1..=3 {
+        let mut api = api(&cluster, host);
+        for n in 0..20 {
+            let text = format!("{host}-{n}");
+            let sent = api.send(&key, &text, "").await;
+            assert_eq!((sent.status, sent.json()["delivered"].as_u64()), (200, Some(20)), "{sent:?}");
+            expected.push(text);
+        }
+    }
+    for member in room {
+        assert_eq!(member.heard(expected.len()).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_told() {
     let cluster = Setup::sidecars(1).sidecar(&["--max-message", "1KiB"]).start().await;
     let mut api = api(&cluster, 1);

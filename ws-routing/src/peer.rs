@@ -51,10 +51,8 @@ impl PeerTokens {
         let mut warned = false;
         loop {
             sleep(PAUSE).await;
-            let path = Arc::clone(&self.path);
-            // The file is tiny, and may be on a disk that hangs.
-            let Ok(found) = tokio::task::spawn_blocking(move || read(&path)).await else { continue };
-            match found {
+            let text = tokio::fs::read_to_string(&self.path).await;
+            match text.map_err(BadTokens::from).and_then(|text| parse(&text)) {
                 Ok(tokens) => {
                     warned = false;
                     if tokens != **self.tokens.load() {
@@ -131,7 +129,10 @@ fn decode(hex: &str) -> Option<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<Vec<Box<str>>, BadTokens> {
-    let text = std::fs::read_to_string(path)?;
+    parse(&std::fs::read_to_string(path)?)
+}
+
+fn parse(text: &str) -> Result<Vec<Box<str>>, BadTokens> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let tokens: Vec<Box<str>> = lines.map(Into::into).collect();
     if tokens.is_empty() {

@@ -19,7 +19,16 @@ pub struct Listener {
 
 impl Listener {
     pub async fn connect(addr: SocketAddr, key: &str) -> Self {
-        let (socket, _) = client::open(addr, "/", &[("ws-user-id", key)]).await.unwrap();
+        Self::open(addr, ("ws-user-id", key)).await
+    }
+
+    /// Connects straight to a sidecar, as a balancer opens a leg.
+    pub async fn as_leg(addr: SocketAddr, key: &str) -> Self {
+        Self::open(addr, ("ws-routing-key", key)).await
+    }
+
+    async fn open(addr: SocketAddr, header: (&str, &str)) -> Self {
+        let (socket, _) = client::open(addr, "/", &[header]).await.unwrap();
         let (heard, leave) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
         let task = tokio::spawn(listen(socket, heard.clone(), leave.clone()));
         Self { heard, leave, task }

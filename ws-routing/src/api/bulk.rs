@@ -70,13 +70,13 @@ pub(super) async fn send(
         (Caller::App, Some(scope)) => match api.idempotency().claim(scope, &bytes).await? {
             Claim::Said(said) => said.body.as_array().cloned().unwrap_or_default(),
             Claim::First(first) => {
-                let (task, api) = (api.tasks().clone(), api.clone());
-                let sent = task.spawn(async move {
-                    let told = answer_app(&api, &bytes).await;
+                let sender = api.clone();
+                let sent = async move {
+                    let told = answer_app(&sender, &bytes).await;
                     first.said(&Said { status: 200, body: told.clone().into() });
                     told
-                });
-                sent.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))?
+                };
+                api.finish(sent).await?
             }
         },
     };
@@ -108,7 +108,7 @@ async fn answer_app(api: &Api, bytes: &Bytes) -> Vec<Value> {
     let verdicts = api.deliver().call_many(&calls).await;
     for (((at, ack), (key, _)), verdict) in places.into_iter().zip(&calls).zip(verdicts) {
         api.metrics().sends(ack, said::result(&verdict)).inc();
-        told[at] = describe(Said::of(key, &verdict, "delivered", None));
+        told[at] = describe(&Said::of(key, &verdict, "delivered", None));
     }
     told
 }
@@ -123,7 +123,7 @@ async fn answer_peer(api: &Api, bytes: &Bytes) -> Vec<Value> {
         let heard = here.answer(&good.key, &good.op, &good.told).await;
         let hop = heard.to_json();
         let verdict = Asking::alone(&here.node, heard);
-        let mut line = describe(Said::of(&good.key, &verdict, "delivered", None));
+        let mut line = describe(&Said::of(&good.key, &verdict, "delivered", None));
         line["hop"] = hop;
         line
     });
@@ -131,7 +131,7 @@ async fn answer_peer(api: &Api, bytes: &Bytes) -> Vec<Value> {
 }
 
 /// The line of an answer: the key, the status, and what it comes to.
-fn describe(said: Said) -> Value {
+fn describe(said: &Said) -> Value {
     let mut line = json!({"key": said.body["key"], "status": said.status});
     let delivered = said.body.get("delivered").cloned().unwrap_or_else(|| 0.into());
     line["delivered"] = delivered;

@@ -122,13 +122,13 @@ async fn once(api: &Api, scope: Scope, key: Key, op: Op, ack: Ack) -> Result<Sai
     match api.idempotency().claim(scope, &payload).await? {
         Claim::Said(said) => Ok(said),
         Claim::First(first) => {
-            let (task, api) = (api.tasks().clone(), api.clone());
-            let sent = task.spawn(async move {
-                let said = deliver(&api, &key, &op, ack).await;
+            let sender = api.clone();
+            let sent = async move {
+                let said = deliver(&sender, &key, &op, ack).await;
                 first.said(&said);
                 said
-            });
-            sent.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))
+            };
+            api.finish(sent).await
         }
     }
 }

@@ -10,8 +10,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_util::task::TaskTracker;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Semaphore, oneshot},
+};
 
 use super::{bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind};
 use crate::{
@@ -42,7 +44,8 @@ struct Shared {
     metrics: SidecarMetrics,
     drain: Drain,
     idempotency: Idempotency,
-    tasks: TaskTracker,
+    tasks: Tasks,
+    connections: Semaphore,
     /// What shows something and asks nobody.
     routes: Routes,
 }
@@ -56,6 +59,9 @@ pub enum Caller {
     Peer,
 }
 
+/// How many connections are served at once; more are closed unanswered.
+const CONNECTIONS: usize = 4096;
+
 /// How long a kept connection of the app may say nothing.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -64,6 +70,9 @@ const FIRST: Duration = Duration::from_secs(60);
 
 /// How long a peer's connection may be silent before it is asked.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long a peer may take to close a connection that was closed to it.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The most bytes of a request's head: the ids of many connections may travel in one.
 const HEAD: u32 = 256 * 1024;
@@ -78,8 +87,16 @@ impl Api {
         let routes = admin::owner(deliver.here().view.clone()).get("/openapi.json", |_| async {
             Ok(answer("application/json", Bytes::from_static(openapi::DESCRIPTION.as_bytes())))
         });
-        let (idempotency, tasks) = (Idempotency::default(), TaskTracker::new());
-        let shared = Shared { deliver, tokens, metrics, drain, idempotency, tasks, routes };
+        let shared = Shared {
+            deliver,
+            tokens,
+            metrics,
+            drain,
+            idempotency: Idempotency::default(),
+            tasks: Tasks::default(),
+            connections: Semaphore::new(CONNECTIONS),
+            routes,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -100,6 +117,7 @@ impl Api {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let Ok(_place) = self.shared.connections.try_acquire() else { return };
         let service = service_fn(|request| self.answer(request, peer, caller));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -120,34 +138,40 @@ impl Api {
     }
 
     /// Takes over a connection of which `read` was read, HTTP/2's preface first.
-    pub(crate) async fn http2<S>(&self, io: S, read: Bytes, peer: SocketAddr, caller: Caller)
+    pub(crate) async fn http2<S>(&self, mut io: S, read: Bytes, peer: SocketAddr, caller: Caller)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let Ok(_place) = self.shared.connections.try_acquire() else { return };
         let api = self.clone();
         let service = service_fn(move |request| {
             let api = api.clone();
             async move { api.answer(request, peer, caller).await }
         });
-        let connection = http2::Builder::new(Tasks(self.shared.tasks.clone()))
+        let connection = http2::Builder::new(self.shared.tasks.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
             .max_header_list_size(HEAD)
             .max_concurrent_streams(1000)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
-            .serve_connection(TokioIo::new(Rewind::new(read, io)), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = self.shared.drain.ended() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            .serve_connection(TokioIo::new(Rewind::new(read, &mut io)), service);
+        let ended = {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = self.shared.drain.ended() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection to the API ended early");
         }
+        // What the peer has sent meanwhile must not keep it from reading which requests were answered.
+        let rest = async { while io.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {} };
+        let _ = tokio::time::timeout(FAREWELL, rest).await;
     }
 
     pub(crate) fn deliver(&self) -> &Deliver {
@@ -166,8 +190,17 @@ impl Api {
         &self.shared.idempotency
     }
 
-    pub(super) fn tasks(&self) -> &TaskTracker {
-        &self.shared.tasks
+    /// Finishes what must not end with its caller's connection.
+    pub(super) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (done, waiting) = oneshot::channel();
+        self.shared.tasks.spawn(async move {
+            // Who asked may have gone.
+            let _ = done.send(work.await);
+        });
+        waiting.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))
     }
 
     /// Who owns a key, by this node's view.

@@ -74,3 +74,109 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        frame::write,
+        proxy::relay::{Nonce, Ping, Settings},
+        session::relay::Shape,
+    };
+
+    #[derive(Default)]
+    struct Heard {
+        leg: Vec<u8>,
+        app: Vec<u8>,
+    }
+
+    impl Outputs for Heard {
+        fn leg(&mut self, bytes: &[u8]) {
+            self.leg.extend_from_slice(bytes);
+        }
+
+        fn app(&mut self, bytes: &[u8]) {
+            self.app.extend_from_slice(bytes);
+        }
+    }
+
+    const NOW: Duration = Duration::ZERO;
+    const LEG: Nonce = Nonce(7);
+    const MASK: Option<[u8; 4]> = Some([0; 4]);
+
+    fn session(compressed: bool, moved_in: bool) -> Session {
+        let shape = Shape { compressed, moved_in, within: None };
+        Session::new(NOW, &Settings::default(), Some(LEG), Nonce(8), shape)
+    }
+
+    fn ping(session: &mut Session, kind: PingKind, out: &mut Heard) {
+        let mut bytes = Vec::new();
+        write(&mut bytes, Opcode::Ping, &Ping { kind, number: 0 }.payload(LEG), MASK);
+        session.leg_bytes(NOW, &bytes, out);
+    }
+
+    #[test]
+    fn nothing_is_put_inside_a_message_of_the_app() {
+        // A compressed message in two frames, with a ping between them, as it comes byte by byte.
+        let bytes = [&[0x41, 2, b'a', b'b'][..], &[0x89, 1, b'p'], &[0x80, 1, b'c']].concat();
+        let (mut session, mut out) = (session(true, false), Heard::default());
+        let mut held = Vec::new();
+        for (at, byte) in bytes.iter().enumerate() {
+            let begun = session.takes_to_client();
+            assert_eq!(begun, out.leg.is_empty(), "at byte {at}");
+            held.push(*byte);
+            let taken = session.app_bytes(NOW, &held, &mut out);
+            held.drain(..taken);
+        }
+        assert!(session.takes_to_client());
+        session.put_to_client(&[0x81, 1, b'x'], &mut out);
+        assert_eq!(out.leg, [&bytes[..], &[0x81, 1, b'x']].concat(), "the app's own bytes stay as they are");
+    }
+
+    #[test]
+    fn a_leg_that_is_not_live_takes_nothing_until_it_is() {
+        let (mut session, mut out) = (session(false, true), Heard::default());
+        assert_eq!(session.phase(), Phase::Waiting);
+        assert!(!session.takes_to_client() && !session.takes_to_app());
+        ping(&mut session, PingKind::Live, &mut out);
+        assert_eq!(session.phase(), Phase::Live);
+        assert!(session.takes_to_client() && session.takes_to_app());
+    }
+
+    #[test]
+    fn the_app_is_left_alone_from_the_settle_ping_on() {
+        let (mut session, mut out) = (session(false, false), Heard::default());
+        ping(&mut session, PingKind::Settle, &mut out);
+        assert!(session.takes_to_client() && !session.takes_to_app());
+        session.leg_bytes(NOW, &[0x81, 0x80, 0, 0, 0, 0], &mut out);
+        assert!(session.takes_to_app(), "the client is read again: the move was put off");
+        ping(&mut session, PingKind::Settle, &mut out);
+        session.tick(Duration::from_secs(10), Default::default(), &mut out);
+        assert!(session.takes_to_app(), "no Close has come");
+    }
+
+    #[test]
+    fn the_moves_close_says_where_the_connection_is() {
+        let (mut session, mut out) = (session(false, false), Heard::default());
+        let mut bytes = Vec::new();
+        let reason = LEG.mark("moved to 10.0.0.2:7400");
+        write(&mut bytes, Opcode::Close, &close_payload(1001, &reason), MASK);
+        session.leg_bytes(NOW, &bytes, &mut out);
+        assert_eq!(session.phase(), Phase::Over);
+        assert_eq!(session.moved_to().map(ToString::to_string).as_deref(), Some("10.0.0.2:7400"));
+    }
+
+    #[test]
+    fn a_receipt_is_answered_by_the_clients_pong_which_the_app_never_sees() {
+        let (mut session, mut out) = (session(false, false), Heard::default());
+        session.ask_receipt(1, &mut out);
+        session.ask_receipt(2, &mut out);
+        let payload = Ping { kind: PingKind::Confirm, number: 2 }.payload(Nonce(8));
+        let mut pong = Vec::new();
+        write(&mut pong, Opcode::Pong, &payload, MASK);
+        assert_eq!(session.take_confirmed(), None);
+        session.leg_bytes(NOW, &pong, &mut out);
+        assert_eq!(session.take_confirmed(), Some(2));
+        assert!(out.app.is_empty());
+    }
+}

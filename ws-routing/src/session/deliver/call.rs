@@ -51,8 +51,8 @@ pub(super) fn request(key: &Key, op: &Op, told: &Told) -> Request<Full<Bytes>> {
 
 fn list<'a>(headers: &mut HeaderMap, name: &'static str, items: impl Iterator<Item = &'a str>) {
     let text = items.collect::<Vec<_>>().join(",");
-    if let Ok(value) = text.try_into()
-        && value != ""
+    if !text.is_empty()
+        && let Ok(value) = text.try_into()
     {
         headers.insert(name, value);
     }

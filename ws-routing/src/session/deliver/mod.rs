@@ -9,6 +9,7 @@ mod naming;
 mod peers;
 pub(crate) mod plan;
 pub(crate) mod reply;
+mod tasks;
 mod views;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -28,7 +29,7 @@ use crate::{key::Key, metrics::SidecarMetrics, node::NodeId, peer::PeerTokens};
 
 pub use here::SendSettings;
 pub(crate) use naming::Holders;
-pub(crate) use peers::Tasks;
+pub(crate) use tasks::Tasks;
 
 /// Calls of this node's own app, on their way. Cloning is some reference counts.
 #[derive(Clone, Debug)]

@@ -15,8 +15,11 @@ use crate::{key::Key, node::NodeId};
 /// The holders that this node was told of. Cloning is a reference count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holders {
-    told: Arc<Mutex<HashMap<Key, Vec<(NodeId, Instant)>>>>,
+    told: Arc<Mutex<Told>>,
 }
+
+/// Who says to hold a key, and when that was said last.
+type Told = HashMap<Key, Vec<(NodeId, Instant)>>;
 
 /// How long it is believed that a node holds a key.
 const LAPSE: Duration = Duration::from_secs(30);
@@ -59,7 +62,7 @@ impl Holders {
         self.lock().retain(|_, holders| holders.iter().any(|(_, at)| now < *at + LAPSE));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<(NodeId, Instant)>>> {
+    fn lock(&self) -> MutexGuard<'_, Told> {
         // Nothing is left half done in there by a panic.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }

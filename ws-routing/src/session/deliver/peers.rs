@@ -16,12 +16,12 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::task::TaskTracker;
 
 use super::{
     call::{self, Line},
     here::{Op, Told},
     plan::Reply,
+    tasks::Tasks,
 };
 use crate::{
     key::Key,
@@ -39,7 +39,7 @@ pub(crate) struct Peers {
 struct Shared {
     tokens: Option<PeerTokens>,
     metrics: SidecarMetrics,
-    tasks: TaskTracker,
+    tasks: Tasks,
     nodes: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
 }
 
@@ -65,7 +65,7 @@ const KEPT: usize = 4096;
 
 impl Peers {
     pub(crate) fn new(tokens: Option<PeerTokens>, metrics: SidecarMetrics) -> Self {
-        let (tasks, nodes) = (TaskTracker::new(), Mutex::default());
+        let (tasks, nodes) = (Tasks::default(), Mutex::default());
         Self { shared: Arc::new(Shared { tokens, metrics, tasks, nodes }) }
     }
 
@@ -134,17 +134,23 @@ impl Peers {
         }
         loop {
             let (mut sender, fresh) = self.sender(node, end).await.ok_or(Reply::Unreachable)?;
-            match timeout_at(end, sender.try_send_request(request)).await {
+            match timeout_at(end, sender.try_send_request(request.clone())).await {
                 Ok(Ok(response)) => return collect(response, end).await,
-                Ok(Err(mut error)) => match error.take_message() {
-                    // The kept connection was closed before anything was sent.
-                    Some(unsent) if !fresh => request = unsent,
-                    Some(_) => return Err(Reply::Unreachable),
-                    None => return Err(Reply::Lost),
-                },
+                Ok(Err(mut error)) => {
+                    let unsent = error.take_message().is_some() || was_refused(error.error());
+                    if !unsent {
+                        tracing::debug!(%node, error = ?error.error(), "a peer gave no answer");
+                        return Err(Reply::Lost);
+                    }
+                    // The kept connection was closed before anything was taken.
+                    if fresh {
+                        return Err(Reply::Unreachable);
+                    }
+                    self.forget(node).await;
+                }
                 Err(_) => {
                     // A peer that is silent for so long may be gone without a word.
-                    self.link(node).lock().await.sender = None;
+                    self.forget(node).await;
                     return Err(Reply::Lost);
                 }
             }
@@ -166,11 +172,16 @@ impl Peers {
         link.sender.clone().map(|sender| (sender, true))
     }
 
+    /// Lets go of the connection to `node`: the next request makes a new one.
+    async fn forget(&self, node: &NodeId) {
+        self.link(node).lock().await.sender = None;
+    }
+
     async fn connect(&self, node: &NodeId) -> Option<SendRequest<Full<Bytes>>> {
         let stream = timeout(CONNECT, TcpStream::connect(node.addr()?)).await.ok()?.ok()?;
         // A socket that refuses it is dead, as its reader will see at once.
         let _ = stream.set_nodelay(true);
-        let handshake = hyper::client::conn::http2::Builder::new(Tasks(self.shared.tasks.clone()))
+        let handshake = hyper::client::conn::http2::Builder::new(self.shared.tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
@@ -195,29 +206,32 @@ impl Peers {
     }
 }
 
+/// Whether a peer that is about to close has said that it did not look at the request (RFC 9113 §6.8, §8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote()
+            && match cause.reason() {
+                Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
+                Some(h2::Reason::REFUSED_STREAM) => true,
+                _ => false,
+            }
+    })
+}
+
 async fn collect(response: Response<Incoming>, end: Instant) -> Result<(StatusCode, Bytes), Reply> {
     let (head, body) = response.into_parts();
     match timeout_at(end, Limited::new(body, ANSWER).collect()).await {
         Ok(Ok(body)) => Ok((head.status, body.to_bytes())),
-        _ => Err(Reply::Lost),
+        error => {
+            tracing::debug!(?error, "a peer gave no whole answer");
+            Err(Reply::Lost)
+        }
     }
 }
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers").field("tokens", &self.shared.tokens).finish_non_exhaustive()
-    }
-}
-
-/// Where the tasks of the connections live.
-#[derive(Clone, Debug)]
-pub(crate) struct Tasks(pub(crate) TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
     }
 }

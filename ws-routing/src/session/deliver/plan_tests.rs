@@ -112,6 +112,7 @@ struct Search {
 }
 
 impl Search {
+    #[allow(clippy::needless_pass_by_value)] // a state of its own
     fn explore(&mut self, world: World, asking: Asking) {
         if !self.seen.insert((world.clone(), asking.clone())) {
             return;
