@@ -98,7 +98,7 @@ async fn hostile_frames_are_closed() {
                         let code = bounded(PATIENCE, name, code(addr, key, bytes)).await;
                         let right =
                             *expected == Ends::Somehow || code.as_ref().ok() == Some(&Some(expected.code()));
-                        (!right).then(|| (name, *expected, code))
+                        if right { None } else { Some((name, *expected, code)) }
                     }
                 });
                 let wrong: Vec<_> =
