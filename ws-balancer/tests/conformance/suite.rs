@@ -42,6 +42,8 @@ impl Suite {
             return Report::default();
         }
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("autobahn").join(name);
+        // An earlier report must not be taken for this one's.
+        drop(std::fs::remove_dir_all(&dir));
         std::fs::create_dir_all(&dir).unwrap();
         let spec = json!({
             "outdir": dir,
