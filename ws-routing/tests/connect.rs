@@ -155,7 +155,7 @@ async fn what_is_no_upgrade_can_be_handed_over_with_all_its_bytes() {
     };
     assert_eq!(head.leftover(), &b"hello"[..]);
     assert_eq!(head.into_buffer(), &sent[..]);
-    let preface = b"PRI * HTTP/2.0\r\n";
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let (mut near, mut far) = duplex(1);
     let (arrived, written) = tokio::join!(read_request(&mut near, Limits::default()), far.write_all(preface));
     written.unwrap();

@@ -22,54 +22,71 @@ pub enum Told {
 }
 
 /// Name, the app's bytes, what the client is told of them. The app closes after them.
-pub fn table() -> Vec<(&'static str, Vec<u8>, Told)> {
-    let good = format!(
+pub fn table() -> Vec<Case> {
+    [switches(), answers(), frames()].concat()
+}
+
+type Case = (&'static str, Vec<u8>, Told);
+
+const BAD: Told = Told::Status(502);
+
+/// A 101 without the empty line at its end.
+fn good() -> String {
+    format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
          sec-websocket-accept: {ACCEPT}\r\n"
-    );
+    )
+}
+
+/// A 101 that is none for this client.
+fn switches() -> Vec<Case> {
+    let good = good();
     let head = |from: &str, to: &str| (good.replace(from, to) + "\r\n").into_bytes();
     let plus = |line: &str| format!("{good}{line}\r\n\r\n").into_bytes();
-    let then = |frames: &[u8]| [good.as_bytes(), b"\r\n", frames].concat();
-    let text = |text: &str| text.as_bytes().to_vec();
     let accept = format!("sec-websocket-accept: {ACCEPT}\r\n");
-    let bad = Told::Status(502);
-    let broken = Told::Code(1014);
     vec![
-        ("a wrong accept", head(ACCEPT, "bm90IHRoZSByaWdodCBvbmU="), bad),
-        ("no accept", head(&accept, ""), bad),
-        ("two accepts", head(&accept, &accept.repeat(2)), bad),
-        ("no upgrade", head("upgrade: websocket\r\n", ""), bad),
-        ("another upgrade", head("upgrade: websocket", "upgrade: h2c"), bad),
-        ("no connection", head("connection: upgrade\r\n", ""), bad),
-        ("HTTP/1.0", head("HTTP/1.1", "HTTP/1.0"), bad),
-        ("an unasked subprotocol", plus("sec-websocket-protocol: v9"), bad),
-        ("two subprotocols", plus("sec-websocket-protocol: a\r\nsec-websocket-protocol: a"), bad),
-        ("an unknown extension", plus("sec-websocket-extensions: x-unknown"), bad),
-        ("an unasked extension", plus("sec-websocket-extensions: permessage-deflate"), bad),
+        ("a wrong accept", head(ACCEPT, "bm90IHRoZSByaWdodCBvbmU="), BAD),
+        ("no accept", head(&accept, ""), BAD),
+        ("two accepts", head(&accept, &accept.repeat(2)), BAD),
+        ("no upgrade", head("upgrade: websocket\r\n", ""), BAD),
+        ("another upgrade", head("upgrade: websocket", "upgrade: h2c"), BAD),
+        ("no connection", head("connection: upgrade\r\n", ""), BAD),
+        ("HTTP/1.0", head("HTTP/1.1", "HTTP/1.0"), BAD),
+        ("an unasked subprotocol", plus("sec-websocket-protocol: v9"), BAD),
+        ("two subprotocols", plus("sec-websocket-protocol: a\r\nsec-websocket-protocol: a"), BAD),
+        ("an unknown extension", plus("sec-websocket-extensions: x-unknown"), BAD),
+        ("an unasked extension", plus("sec-websocket-extensions: permessage-deflate"), BAD),
         (
             "a doubled extension",
             plus("sec-websocket-extensions: permessage-deflate, permessage-deflate"),
-            bad,
+            BAD,
         ),
-        ("another protocol", text("SSH-2.0-OpenSSH_9.9\r\n\r\n"), bad),
-        ("a TLS alert", b"\x15\x03\x03\x00\x02\x02\x46".to_vec(), bad),
-        ("no status", text("HTTP/1.1 abc OK\r\n\r\n"), bad),
-        ("a status of four digits", text("HTTP/1.1 1010 OK\r\n\r\n"), bad),
-        ("HTTP/2 in text", text("HTTP/2 101 Switching Protocols\r\n\r\n"), bad),
-        ("a NUL in a field", plus("x: a\0b"), bad),
-        ("a folded field", plus("x: a\r\n b"), bad),
-        ("a space before the colon", plus("x : a"), bad),
-        ("200 fields", plus(vec!["x: a"; 200].join("\r\n").as_str()), bad),
-        ("100 KB of head", plus(&format!("x: {}", "a".repeat(100_000))), bad),
-        ("a hundred interim answers", b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100), bad),
-        ("two lengths", text("HTTP/1.1 403 No\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"), bad),
-        ("a negative length", text("HTTP/1.1 403 No\r\ncontent-length: -1\r\n\r\n"), bad),
+        ("a NUL in a field", plus("x: a\0b"), BAD),
+        ("a folded field", plus("x: a\r\n b"), BAD),
+        ("a space before the colon", plus("x : a"), BAD),
+        ("200 fields", plus(vec!["x: a"; 200].join("\r\n").as_str()), BAD),
+        ("100 KB of head", plus(&format!("x: {}", "a".repeat(100_000))), BAD),
+    ]
+}
+
+/// Other answers, or what is none.
+fn answers() -> Vec<Case> {
+    let text = |text: &str| text.as_bytes().to_vec();
+    vec![
+        ("another protocol", text("SSH-2.0-OpenSSH_9.9\r\n\r\n"), BAD),
+        ("a TLS alert", b"\x15\x03\x03\x00\x02\x02\x46".to_vec(), BAD),
+        ("no status", text("HTTP/1.1 abc OK\r\n\r\n"), BAD),
+        ("a status of four digits", text("HTTP/1.1 1010 OK\r\n\r\n"), BAD),
+        ("HTTP/2 in text", text("HTTP/2 101 Switching Protocols\r\n\r\n"), BAD),
+        ("a hundred interim answers", b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100), BAD),
+        ("two lengths", text("HTTP/1.1 403 No\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"), BAD),
+        ("a negative length", text("HTTP/1.1 403 No\r\ncontent-length: -1\r\n\r\n"), BAD),
         (
             "a length and chunks",
             text("HTTP/1.1 403 No\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
-            bad,
+            BAD,
         ),
-        ("an unknown coding", text("HTTP/1.1 403 No\r\ntransfer-encoding: gzip\r\n\r\nx"), bad),
+        ("an unknown coding", text("HTTP/1.1 403 No\r\ntransfer-encoding: gzip\r\n\r\nx"), BAD),
         ("broken chunks", text("HTTP/1.1 403 No\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc"), Told::Cut),
         (
             "a chunk of 16 digits and more",
@@ -77,6 +94,15 @@ pub fn table() -> Vec<(&'static str, Vec<u8>, Told)> {
             Told::Cut,
         ),
         ("a body cut short", text("HTTP/1.1 403 No\r\ncontent-length: 100\r\n\r\nshort"), Told::Cut),
+    ]
+}
+
+/// A good 101, and then no frames of a server.
+fn frames() -> Vec<Case> {
+    let good = good();
+    let then = |frames: &[u8]| [good.as_bytes(), b"\r\n", frames].concat();
+    let broken = Told::Code(1014);
+    vec![
         ("a 101 with a body", then(b"hello, this is a body"), broken),
         ("a second answer", then(b"HTTP/1.1 200 OK\r\n\r\n"), broken),
         ("a masked frame", then(b"\x81\x82\x01\x02\x03\x04ab"), broken),

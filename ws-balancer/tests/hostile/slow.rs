@@ -48,6 +48,7 @@ async fn slow_and_greedy_clients_are_ended() {
     let cases = cases![
         silence,
         half_a_head,
+        half_a_preface,
         a_byte_at_a_time,
         an_end_in_the_head,
         half_a_frame_header,
@@ -85,6 +86,13 @@ async fn silence(addr: SocketAddr, _: String) {
 async fn half_a_head(addr: SocketAddr, _: String) {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await.unwrap();
+    assert_eq!(http::read_answer(&mut stream).await.unwrap().status, 408);
+    ended(&mut stream).await;
+}
+
+async fn half_a_preface(addr: SocketAddr, _: String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\n").await.unwrap();
     assert_eq!(http::read_answer(&mut stream).await.unwrap().status, 408);
     ended(&mut stream).await;
 }

@@ -17,8 +17,11 @@ use ws_routing::{
     },
 };
 
+/// Panics when something does not hold for these bytes.
+pub type Target = fn(&[u8]);
+
 /// A target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 5] =
+pub const TARGETS: [(&str, Target); 5] =
     [("frames", frames), ("keys", keys), ("members", members), ("requests", requests), ("answers", answers)];
 
 /// Frames are the same however the bytes are split. The first byte chooses the decoder.

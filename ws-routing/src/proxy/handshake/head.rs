@@ -103,7 +103,8 @@ async fn read_until_complete(
             return Ok(Arrived::Http2(buffer.freeze()));
         }
         // Parsing begins anew each time, so it waits for the end of a line: many tiny reads stay cheap.
-        let worthwhile = old == 0 || buffer.len() >= limits.head || buffer[old..].contains(&b'\n');
+        let was_undecided = HTTP2.starts_with(&buffer[..old]);
+        let worthwhile = was_undecided || buffer.len() >= limits.head || buffer[old..].contains(&b'\n');
         let undecided = HTTP2.starts_with(&buffer);
         if worthwhile
             && !undecided
@@ -115,8 +116,8 @@ async fn read_until_complete(
     }
 }
 
-/// The first line of HTTP/2's preface.
-const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// HTTP/2's preface. It has to be whole: what takes the connection over would wait for its rest for ever.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Why no request was read.
 #[derive(Debug, thiserror::Error)]
