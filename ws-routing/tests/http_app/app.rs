@@ -62,10 +62,6 @@ impl Answer {
         Self::Say([head.as_bytes(), body].concat())
     }
 
-    pub fn text(body: &str) -> Self {
-        Self::with(200, "Content-Type: text/plain\r\n", body.as_bytes())
-    }
-
     pub fn say(text: &str) -> Self {
         Self::Say(text.into())
     }
