@@ -37,7 +37,6 @@ async fn crash(setup: Setup) {
     flow(&clients, 20).await;
     finish(clients).await;
     let verdict = cluster.verdict();
-    println!("{verdict}");
     assert!(verdict.closed.is_empty(), "{verdict}");
     let up = verdict.up;
     assert_eq!((up.lost, up.repeated, up.reordered, up.invented), (0, 0, 0, 0), "{verdict}");
