@@ -15,4 +15,5 @@ mod rewind;
 mod said;
 mod service;
 
+pub(crate) use said::result as send_result;
 pub use service::{Api, Caller};

@@ -178,7 +178,7 @@ impl Api {
         &self.shared.deliver
     }
 
-    pub(super) fn metrics(&self) -> &SidecarMetrics {
+    pub(crate) fn metrics(&self) -> &SidecarMetrics {
         &self.shared.metrics
     }
 
