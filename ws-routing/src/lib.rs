@@ -198,6 +198,44 @@
 //! # }
 //! ```
 //!
+//! **The proxy inside an axum app** (feature `proxy`): it is a tower service, which takes upgrades from any hyper server.
+//!
+//! ```
+//! # #[cfg(feature = "proxy")]
+//! # async fn example(view: ws_routing::membership::View) -> std::io::Result<()> {
+//! use axum::{Router, routing::get};
+//!
+//! let proxy = ws_routing::proxy::Proxy::builder(view).build();
+//! let moves = proxy.clone();
+//! tokio::spawn(async move { moves.run().await });
+//!
+//! let app = Router::new().route("/", get(|| async { "the app's own" })).route_service("/ws", proxy);
+//! axum::serve(tokio::net::TcpListener::bind("127.0.0.1:8080").await?, app).await
+//! # }
+//! ```
+//!
+//! Put a `proxy::ClientAddr` into a request's extensions, and nodes learn of the client's address: `tests/axum.rs` in
+//! the package shows a layer that does.
+//!
+//! **Send to a key**, whatever node its clients are at (feature `proxy`), from a program that has a `session::Sidecar`
+//! within. A program beside a sidecar's process says the same with `POST /v1/keys/{key}/messages`.
+//!
+//! ```
+//! # #[cfg(feature = "proxy")]
+//! # async fn example(sidecar: ws_routing::session::Sidecar) -> Result<(), Box<dyn std::error::Error>> {
+//! use ws_routing::{Key, session::{Ack, SendError}};
+//!
+//! let sender = sidecar.sender();
+//! match sender.send(&Key::new("user-42")?, "hello", Ack::Received).await {
+//!     Ok(sent) => println!("{} connections at {} have it", sent.delivered, sent.node),
+//!     Err(SendError::NotConnected { .. }) => println!("nobody is there"),
+//!     Err(error) if error.is_undelivered() => println!("{error}; it may be sent again"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Map, in reading order
 //!
 //! | module | what it holds | feature |

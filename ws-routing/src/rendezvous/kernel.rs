@@ -126,12 +126,17 @@ fn best_at_once(nodes: &[u64], key: u64) -> Packed {
 }
 
 /// The same without vectors. Two lanes of SSE2, which has no 64-bit multiplication, would be slower than none: the
-/// black box keeps the compiler from them.
+/// black box keeps the compiler from them. Positions are counted down as they go into the rank.
 #[inline(always)]
 pub(super) fn best_in_turn(nodes: &[u64], key: u64) -> Packed {
     let mut best = Packed::NONE;
-    for (at, node) in nodes.iter().enumerate() {
-        best = best.max(Packed::new(mix(node ^ black_box(key)), at));
+    let mut place = 0xffff;
+    for node in nodes {
+        let rank = Packed((mix(node ^ black_box(key)) & !0xffff) | place);
+        if rank > best {
+            best = rank;
+        }
+        place -= 1;
     }
     best
 }
