@@ -1,6 +1,6 @@
 //! The proxy as a service of an axum app: beside the app's own routes, with the clients' addresses, through a move.
 #![cfg(feature = "proxy")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::result_large_err)] // tungstenite's callback
 
 use std::{net::SocketAddr, time::Duration};
 

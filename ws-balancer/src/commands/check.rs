@@ -4,10 +4,10 @@ use std::{fmt::Display, io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::bail;
 use clap::Parser;
+use futures_util::future::join_all;
 use http::Method;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
     time::{Instant, timeout},
 };
 use ws_routing::{Members, Node, NodeState, admin, contract};
@@ -72,17 +72,10 @@ fn describe(report: &mut Report, args: &Args, members: &Members) -> anyhow::Resu
 
 /// Asks all nodes at once, and tells of them in their order.
 async fn ask_all(report: &mut Report, args: &Args, members: &Members) -> anyhow::Result<()> {
-    let mut asked = JoinSet::new();
-    for (at, node) in members.nodes().iter().cloned().enumerate() {
-        let (dial, answer) = (args.nodes.dial_timeout, args.nodes.handshake_timeout);
-        asked.spawn(async move { (at, ask(&node, dial, answer).await) });
-    }
-    let mut answers = asked.join_all().await;
-    answers.sort_by_key(|(at, _)| *at);
-    for (node, (_, answer)) in members.nodes().iter().zip(answers) {
-        report.told(
-            answer.map(|answer| format!("{} {answer}", node.id)).map_err(|why| format!("{} {why}", node.id)),
-        )?;
+    let (dial, answer) = (args.nodes.dial_timeout, args.nodes.handshake_timeout);
+    let answers = join_all(members.nodes().iter().map(|node| ask(node, dial, answer))).await;
+    for (Node { id, .. }, answer) in members.nodes().iter().zip(answers) {
+        report.told(answer.map(|it| format!("{id} {it}")).map_err(|it| format!("{id} {it}")))?;
     }
     Ok(())
 }
