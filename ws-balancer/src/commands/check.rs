@@ -5,7 +5,6 @@ use std::{fmt::Display, io::ErrorKind, net::SocketAddr, time::Duration};
 use anyhow::bail;
 use clap::Parser;
 use futures_util::future::join_all;
-use http::Method;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
@@ -91,7 +90,8 @@ async fn ask(node: &Node, dial: Duration, answer: Duration) -> Result<String, St
         Ok(Ok(_)) => {}
     }
     let took = began.elapsed();
-    let probe = timeout(answer, admin::request(addr, Method::GET, contract::PROBE)).await;
+    let get = "GET".parse().map_err(|_| "cannot be asked")?;
+    let probe = timeout(answer, admin::request(addr, get, contract::PROBE)).await;
     let probe = probe.map_err(|_| format!("accepts a connection, and answers nothing within {answer:?}"))?;
     let state =
         probe.ok().and_then(|answer| Some(answer.headers().get(contract::STATE)?.to_str().ok()?.to_owned()));
