@@ -71,12 +71,14 @@ impl Members {
 
     /// The hash of `key` in this ring.
     #[must_use]
+    #[inline]
     pub fn key_hash(&self, key: &Key) -> u64 {
         rendezvous::hash(key.as_str().as_bytes(), self.ring_seed)
     }
 
     /// The node that owns `key`; `None` without nodes.
     #[must_use]
+    #[inline]
     pub fn owner(&self, key: &Key) -> Option<&Node> {
         self.ring.owner(self.key_hash(key)).map(|at| self.candidate(at))
     }

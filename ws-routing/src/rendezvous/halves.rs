@@ -18,6 +18,9 @@ const POSITION: u32 = PART as u32 - 1;
 /// Where the best for a folded key hash is; any number if there is none.
 #[inline(always)]
 pub(super) fn best(nodes: Block<'_>, key: u64) -> usize {
+    if (1..=PART).contains(&nodes.len) {
+        return best_of_part(nodes.len, nodes.whole, nodes.lower, nodes.upper, key);
+    }
     let mut best = Packed::NONE;
     for (start, part) in nodes.parts(PART) {
         let at = start + best_of_part(part.len, part.whole, part.lower, part.upper, key);
