@@ -221,7 +221,8 @@
 //! the package shows a layer that does.
 //!
 //! **Send to a key**, whatever node its clients are at (feature `proxy`), from a program that has a `session::Sidecar`
-//! within. A program beside a sidecar's process says the same with `POST /v1/keys/{key}/messages`.
+//! within. A program beside a sidecar's process says the same with `POST /v1/keys/{key}/messages`; the API that answers
+//! it, `Sidecar::api`, is a tower service as well.
 //!
 //! ```
 //! # #[cfg(feature = "proxy")]

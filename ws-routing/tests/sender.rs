@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
@@ -17,6 +18,7 @@ use tokio_tungstenite::{
 };
 use ws_routing::{
     Key, Members, Node, NodeId,
+    api::Api,
     app::WebSocketApp,
     drain,
     membership::View,
@@ -33,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Program {
     addr: SocketAddr,
     sender: Sender,
+    api: Api,
     metrics: SidecarMetrics,
     _signal: drain::Signal,
     _tasks: JoinSet<()>,
@@ -57,13 +60,14 @@ impl Program {
             limits: Default::default(),
         };
         let sidecar = Sidecar::new(parts, |builder| builder);
-        let (sender, runs, mut tasks) = (sidecar.sender(), sidecar.clone(), JoinSet::new());
+        let (sender, api, runs) = (sidecar.sender(), sidecar.api().clone(), sidecar.clone());
+        let mut tasks = JoinSet::new();
         tasks.spawn(async move { runs.run().await });
         tasks.spawn(serve::serve(listener, std::future::pending(), all, move |stream, peer| {
             let sidecar = sidecar.clone();
             async move { sidecar.serve(stream, peer).await }
         }));
-        Self { addr, sender, metrics, _signal: signal, _tasks: tasks }
+        Self { addr, sender, api, metrics, _signal: signal, _tasks: tasks }
     }
 
     async fn client(&self, key: &Key) -> WebSocketStream<TcpStream> {
@@ -169,6 +173,28 @@ async fn what_was_not_taken_is_told_as_the_api_tells_it() {
 
     let large = sender.send(&key, "x".repeat(1001), Ack::Written).await.unwrap_err();
     assert_eq!(large, SendError::TooLarge { size: 1001, limit: 1000 });
+}
+
+#[tokio::test]
+async fn the_api_is_a_service_of_a_server_that_is_there_already() {
+    let (programs, members, _tasks) = ring().await;
+    let key = key_at(&members, programs[0].addr);
+    let mut client = reading(programs[0].client(&key).await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let router = axum::Router::new().fallback_service(programs[1].api.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!(
+        "POST /v1/keys/{key}/messages HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
+         Connection: close\r\n\r\nhi"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"delivered\":1"), "{answer}");
+    assert_eq!(heard(&mut client).await, Message::text("hi"));
 }
 
 #[tokio::test]
