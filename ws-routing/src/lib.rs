@@ -44,8 +44,8 @@
 //!
 //! | nodes | 3 | 10 | 100 | 1,000 | 10,000 |
 //! | --- | ---: | ---: | ---: | ---: | ---: |
-//! | **ws-routing**, AVX-512 | 11 | 13 | 49 | 361 | 3,261 |
-//! | **ws-routing**, AVX2 | 11 | 19 | 79 | 541 | 5,388 |
+//! | **ws-routing**, AVX-512 | 11 | 12 | 46 | 332 | 3,520 |
+//! | **ws-routing**, AVX2 | 11 | 19 | 75 | 537 | 5,472 |
 //! | rendezvous: `hash-rings` | 49 | 125 | 1,100 | 12,814 | 132,997 |
 //! | rendezvous: `rendezvous_hash` | 62 | 221 | 2,867 | 30,233 | 334,346 |
 //! | rendezvous: `hrw-hash` | 101 | 252 | 3,551 | 39,989 | 441,252 |
@@ -80,7 +80,7 @@
 //!
 //! | call | 3 nodes | 10 | 100 | 1,000 | 10,000 |
 //! | --- | ---: | ---: | ---: | ---: | ---: |
-//! | [`Members::owner`] | 11 ns | 13 ns | 49 ns | 0.36 µs | 3.3 µs |
+//! | [`Members::owner`] | 11 ns | 12 ns | 46 ns | 0.33 µs | 3.5 µs |
 //! | [`Members::walk`], the best three | 55 ns | 88 ns | 0.18 µs | 1.2 µs | 11 µs |
 //! | [`Members::ranked`], all of them | 61 ns | 0.12 µs | 1.6 µs | 18 µs | 0.29 ms |
 //! | [`Members::owner`] where weights differ | 48 ns | 0.11 µs | 0.44 µs | 2.2 µs | 19 µs |
