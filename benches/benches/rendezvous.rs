@@ -15,7 +15,9 @@
 //! both crates write down every node's whole permutation first, 80 GB of them. All eight peers build; none was left out.
 //!
 //! For one crate and size: `cargo bench -p benches --bench rendezvous -- owner/ws-routing/100`. Compare within one run:
-//! clocks differ between machines and between hours. The chart of `owner`: `cargo run -p benches --bin chart`.
+//! clocks differ between machines and between hours. The chart of `owner`: `cargo run -p benches --bin chart`. To
+//! measure the loop for AVX2 on a processor with AVX-512, build without the wider one:
+//! `RUSTFLAGS='--cfg ws_routing_without_avx512' CARGO_TARGET_DIR=target/avx2 cargo bench …`.
 
 #![allow(missing_docs, clippy::unwrap_used)] // criterion's macros write undocumented functions
 

@@ -1,6 +1,7 @@
 //! The balancer: start-up and shutdown on one page.
 
 mod args;
+mod commands;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use ws_routing::{
 };
 
 pub use args::Args;
+pub use commands::{CheckArgs, Invocation, OwnerArgs, PlanArgs, invoke};
 
 /// Runs until a signal, and the drain that it begins.
 ///

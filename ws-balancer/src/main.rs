@@ -7,7 +7,7 @@ use ws_routing::cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     match cli::parse() {
-        Ok(args) => match ws_balancer::run(args).await {
+        Ok(args) => match ws_balancer::invoke(args).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => cli::report(error.as_ref()),
         },

@@ -15,6 +15,7 @@ use ws_routing::{
             ClientArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs, ProbeArgs,
             RedeliveryArgs, listen,
         },
+        pages::{CompletionsArgs, ManArgs},
         units::{duration, positive, size},
     },
     session::SendSettings,
@@ -27,12 +28,18 @@ pub enum Args {
     Run(Box<RunArgs>),
     /// `drain`.
     Drain(DrainArgs),
+    /// `completions`.
+    Completions(CompletionsArgs),
+    /// `man`.
+    Man(ManArgs),
 }
 
 impl CommandFactory for Args {
     fn command() -> Command {
         RunArgs::command()
             .subcommand(DrainArgs::command().name("drain"))
+            .subcommand(CompletionsArgs::command())
+            .subcommand(ManArgs::command())
             .subcommand_negates_reqs(true)
             .args_conflicts_with_subcommands(true)
     }
@@ -45,7 +52,11 @@ impl CommandFactory for Args {
 impl FromArgMatches for Args {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         match matches.subcommand() {
-            Some((_, matches)) => DrainArgs::from_arg_matches(matches).map(Self::Drain),
+            Some(("drain", matches)) => DrainArgs::from_arg_matches(matches).map(Self::Drain),
+            Some(("completions", matches)) => {
+                CompletionsArgs::from_arg_matches(matches).map(Self::Completions)
+            }
+            Some((_, matches)) => ManArgs::from_arg_matches(matches).map(Self::Man),
             None => RunArgs::from_arg_matches(matches).map(|args| Self::Run(Box::new(args))),
         }
     }

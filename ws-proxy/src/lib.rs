@@ -21,7 +21,7 @@ use ws_routing::{
 
 pub use args::{Args, DrainArgs, RunArgs};
 
-/// Does what the arguments say: serves the pod, or drains the sidecar that does.
+/// Does what the arguments say: serves the pod, drains the sidecar that does, or prints what a shell or `man` asks for.
 ///
 /// # Errors
 ///
@@ -31,6 +31,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match args {
         Args::Run(args) => serve_pod(*args).await,
         Args::Drain(args) => drain_command::run(&args).await,
+        Args::Completions(args) => Ok(args.print(cli::command::<Args>())?),
+        Args::Man(args) => Ok(args.print(cli::command::<Args>())?),
     }
 }
 

@@ -116,6 +116,16 @@ fn help_names_every_flag_with_its_default() {
 }
 
 #[test]
+fn completions_and_the_manual_name_the_flags() {
+    for arguments in [&["completions", "bash"][..], &["man"]] {
+        let output = run(arguments, &[]);
+        let text = String::from_utf8(output.stdout).unwrap().replace('\\', "");
+        assert!(output.status.success() && text.contains("--route-field"), "{text}");
+    }
+    assert_refused(&run(&["completions", "cmd"], &[]), &["\"cmd\"", "bash"]);
+}
+
+#[test]
 fn version_is_told() {
     let output = run(&["--version"], &[]);
     assert!(output.status.success());

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin::Problem;
+
+/// The body of a request, from whichever server.
+pub(super) trait RequestBody: Body<Data = Bytes> + Unpin + Send {}
+
+impl<B: Body<Data = Bytes> + Unpin + Send> RequestBody for B {}
 
 /// How long a body may bring nothing.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -20,7 +25,7 @@ const WHOLE: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// 413 over `most` bytes, 408 when it stalls, 400 when it ends too early.
-pub(super) async fn read(mut body: Incoming, most: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(mut body: impl RequestBody, most: usize) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(413, "too-large", format!("expected at most {most} bytes"));
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());

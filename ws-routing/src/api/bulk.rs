@@ -4,12 +4,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::HeaderMap;
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Api, Caller, body,
+    Api, Caller,
+    body::{self, RequestBody},
     idempotency::{Claim, Scope},
     messages::{check, parse_ack, parse_to},
     said::{self, Said},
@@ -56,7 +56,7 @@ pub(super) async fn send(
     api: &Api,
     caller: Caller,
     headers: &HeaderMap,
-    request: Incoming,
+    request: impl RequestBody,
 ) -> Result<Answer, Problem> {
     let factor = if caller == Caller::App { BODY } else { 4 * BODY };
     let bytes = body::read(request, factor * api.settings().max_message).await?;

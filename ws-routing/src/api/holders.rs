@@ -2,10 +2,12 @@
 
 use http::Response;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::{Api, body};
+use super::{
+    Api,
+    body::{self, RequestBody},
+};
 use crate::{
     admin::{Answer, Problem},
     key::Key,
@@ -20,7 +22,7 @@ struct Told {
     keys: Vec<String>,
 }
 
-pub(super) async fn note(api: &Api, request: Incoming) -> Result<Answer, Problem> {
+pub(super) async fn note(api: &Api, request: impl RequestBody) -> Result<Answer, Problem> {
     let bytes = body::read(request, MOST).await?;
     let bad = |_| Problem::new(400, "bad-body", "expected {\"node\": ID, \"keys\": [KEY, …]}");
     let told: Told = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
-    Api, Caller, body,
+    Api, Caller,
+    body::{self, RequestBody},
     idempotency::{Claim, Scope},
     query,
     said::{self, Said},
@@ -28,7 +28,7 @@ pub(super) async fn send(
     caller: Caller,
     key: Key,
     parts: Parts,
-    request: Incoming,
+    request: impl RequestBody,
 ) -> Result<Answer, Problem> {
     let began = Instant::now();
     let (op, ack) = match read(api, &parts, request).await {
@@ -51,7 +51,7 @@ pub(super) async fn send(
     Ok(said.into_answer())
 }
 
-async fn read(api: &Api, parts: &Parts, request: Incoming) -> Result<(Op, Ack), Problem> {
+async fn read(api: &Api, parts: &Parts, request: impl RequestBody) -> Result<(Op, Ack), Problem> {
     let ack = parse_ack(query::get(parts, "ack")?.as_deref())?;
     let to_app = parse_to(query::get(parts, "to")?.as_deref())?;
     let payload = body::read(request, api.settings().max_message).await?;

@@ -70,7 +70,7 @@ impl Said {
 }
 
 /// How a send that ended so is counted.
-pub(super) fn result(verdict: &Verdict) -> SendResult {
+pub(crate) fn result(verdict: &Verdict) -> SendResult {
     match verdict {
         Verdict::Delivered { .. } => SendResult::Delivered,
         Verdict::NotConnected => SendResult::NotConnected,

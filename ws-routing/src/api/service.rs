@@ -5,7 +5,6 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header, request::Parts};
 use hyper::{
-    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -15,7 +14,9 @@ use tokio::{
     sync::{Semaphore, oneshot},
 };
 
-use super::{bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind};
+use super::{
+    body::RequestBody, bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind,
+};
 use crate::{
     admin::{self, Answer, Problem, Routes, answer},
     contract,
@@ -178,7 +179,7 @@ impl Api {
         &self.shared.deliver
     }
 
-    pub(super) fn metrics(&self) -> &SidecarMetrics {
+    pub(crate) fn metrics(&self) -> &SidecarMetrics {
         &self.shared.metrics
     }
 
@@ -208,9 +209,9 @@ impl Api {
         self.deliver().here().view.load().owner(key).map(|owner| owner.id.clone())
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<impl RequestBody>,
         peer: SocketAddr,
         caller: Caller,
     ) -> Result<Answer, Infallible> {
@@ -229,7 +230,7 @@ impl Api {
 
     async fn route(
         &self,
-        request: Request<Incoming>,
+        request: Request<impl RequestBody>,
         peer: SocketAddr,
         caller: Caller,
     ) -> Result<Answer, Problem> {

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod logging;
+pub mod pages;
 mod refusal;
 pub mod units;
 

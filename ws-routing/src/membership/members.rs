@@ -16,7 +16,7 @@ pub struct Members {
     ring_seed: u64,
     fingerprint: Fingerprint,
     ring: Ring,
-    /// Where each of the ring's candidates stands in `nodes`.
+    /// Where each of the ring's candidates stands in `nodes`; empty where all are.
     candidates: Box<[u32]>,
 }
 
@@ -27,16 +27,14 @@ impl Members {
     pub fn new(nodes: impl IntoIterator<Item = Node>, ring_seed: u64) -> Self {
         let nodes: BTreeMap<NodeId, Node> = nodes.into_iter().map(|n| (n.id.clone(), n)).collect();
         let nodes: Box<[Node]> = nodes.into_values().collect();
-        let any_ready = nodes.iter().any(|n| n.state == NodeState::Ready);
-        let candidates: Box<[u32]> = (0..)
-            .zip(&nodes)
-            .filter(|(_, n)| !any_ready || n.state == NodeState::Ready)
-            .map(|(at, _)| at)
-            .collect();
-        let ring = Ring::new(candidates.iter().map(|&at| {
-            let node = &nodes[at as usize];
-            (node.id.as_str(), node.weight.get())
-        }));
+        let is_ready = |n: &Node| n.state == NodeState::Ready;
+        let any_ready = nodes.iter().any(is_ready);
+        let may_own = |n: &Node| !any_ready || is_ready(n);
+        let ring = Ring::new(nodes.iter().filter(|n| may_own(n)).map(|n| (n.id.as_str(), n.weight.get())));
+        let candidates = match nodes.iter().all(may_own) {
+            true => Box::default(),
+            false => (0..).zip(&nodes).filter(|(_, n)| may_own(n)).map(|(at, _)| at).collect(),
+        };
         let fingerprint = Fingerprint::of(&nodes, ring_seed);
         Self { nodes, ring_seed, fingerprint, ring, candidates }
     }
@@ -73,12 +71,14 @@ impl Members {
 
     /// The hash of `key` in this ring.
     #[must_use]
+    #[inline]
     pub fn key_hash(&self, key: &Key) -> u64 {
         rendezvous::hash(key.as_str().as_bytes(), self.ring_seed)
     }
 
     /// The node that owns `key`; `None` without nodes.
     #[must_use]
+    #[inline]
     pub fn owner(&self, key: &Key) -> Option<&Node> {
         self.ring.owner(self.key_hash(key)).map(|at| self.candidate(at))
     }
@@ -98,11 +98,11 @@ impl Members {
     /// The nodes that may own keys, sorted by id: the ready ones, or all when none is. What a
     /// [`Placement`](rendezvous::Placement) is given.
     pub fn candidates(&self) -> impl ExactSizeIterator<Item = &Node> {
-        (0..self.candidates.len()).map(|at| self.candidate(at))
+        (0..self.ring.len()).map(|at| self.candidate(at))
     }
 
     fn candidate(&self, at: usize) -> &Node {
-        &self.nodes[self.candidates[at] as usize]
+        if self.candidates.is_empty() { &self.nodes[at] } else { &self.nodes[self.candidates[at] as usize] }
     }
 }
 

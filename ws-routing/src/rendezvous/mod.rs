@@ -16,6 +16,8 @@
 //! `-ln((score + 0.5) / 2^48) / weight` owns instead. The answers are the same on every processor and in every build;
 //! `tests/ownership-v1.json` in the package holds recorded ones.
 
+mod halves;
+mod hashes;
 mod kernel;
 mod placement;
 mod ranked;

@@ -1,6 +1,7 @@
 //! The candidates of a ring, prepared for picking.
 
 use super::{
+    hashes::{Block, Hashes},
     kernel::{self, BLOCK, Packed},
     ranked::Ranked,
     score::{distance, fold, hash, is_beyond, mix},
@@ -14,8 +15,7 @@ use super::{
 /// A pick costs one score a node: see the [crate's page](crate#what-it-costs) for nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ring {
-    /// Folded.
-    hashes: Vec<u64>,
+    hashes: Hashes,
     /// Empty when all weights are equal.
     weights: Vec<f64>,
 }
@@ -28,7 +28,11 @@ impl Ring {
         let (hashes, weights): (Vec<_>, Vec<_>) =
             nodes.into_iter().map(|(id, weight)| (fold(hash(id.as_bytes(), 0)), f64::from(weight))).unzip();
         let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        Self { hashes, weights: if equal { Vec::new() } else { weights } }
+        Self::prepared(hashes, if equal { Vec::new() } else { weights })
+    }
+
+    fn prepared(hashes: Vec<u64>, weights: Vec<f64>) -> Self {
+        Self { hashes: Hashes::new(hashes), weights }
     }
 
     /// How many nodes there are.
@@ -40,14 +44,17 @@ impl Ring {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.len() == 0
     }
 
     /// The position of the owner of the key whose [`hash`] is `key`; `None` without nodes.
     #[must_use]
     #[inline]
     pub fn owner(&self, key: u64) -> Option<usize> {
-        self.best(fold(key)).map(|rank| rank.at)
+        if self.is_weighted() {
+            return self.best_weighted(fold(key), None).map(|rank| rank.at);
+        }
+        self.best_unweighted(fold(key))
     }
 
     /// The best `n` positions, best first: each is where the key goes when all before it are dead.
@@ -66,12 +73,12 @@ impl Ring {
 
     /// The folded hash of the node at `at`.
     pub(super) fn node(&self, at: usize) -> u64 {
-        self.hashes[at]
+        self.hashes.as_slice()[at]
     }
 
     /// Where the node at `at` stands for a folded key.
     pub(super) fn rank(&self, key: u64, at: usize) -> Rank {
-        let score = mix(self.hashes[at] ^ key) >> 16;
+        let score = mix(self.node(at) ^ key) >> 16;
         let cost = match self.weights.get(at) {
             None => Rank::cost_of_score(score),
             Some(weight) => distance(score, *weight).to_bits(),
@@ -81,9 +88,10 @@ impl Ring {
 
     /// Where the node at `at` stands for a folded key, unless that is behind `limit` for sure.
     pub(super) fn rank_within(&self, key: u64, at: usize, limit: u64) -> Option<Rank> {
-        let beyond = self.weights.get(at).is_some_and(|weight| {
-            is_beyond(mix(self.hashes[at] ^ key) >> 16, *weight, f64::from_bits(limit))
-        });
+        let beyond = self
+            .weights
+            .get(at)
+            .is_some_and(|weight| is_beyond(mix(self.node(at) ^ key) >> 16, *weight, f64::from_bits(limit)));
         if beyond { None } else { Some(self.rank(key, at)) }
     }
 
@@ -93,10 +101,21 @@ impl Ring {
         if self.is_weighted() {
             return self.best_weighted(key, None);
         }
-        if self.hashes.len() <= BLOCK {
-            return Rank::of_packed(kernel::best(&self.hashes, key), 0);
+        self.best_unweighted(key).map(|at| self.rank(key, at))
+    }
+
+    #[inline]
+    fn best_unweighted(&self, key: u64) -> Option<usize> {
+        if self.len() <= BLOCK {
+            return kernel::best(self.hashes.all(), key);
         }
-        self.best_of_blocks(|_, block| kernel::best(block, key))
+        self.best_of_blocks(key)
+    }
+
+    #[cold]
+    fn best_of_blocks(&self, key: u64) -> Option<usize> {
+        let best = |(start, nodes)| kernel::best(nodes, key).map(|at| start + at);
+        self.blocks().filter_map(best).map(|at| self.rank(key, at)).min().map(|rank| rank.at)
     }
 
     /// The first behind `last` for a folded key.
@@ -104,20 +123,19 @@ impl Ring {
         if self.is_weighted() {
             return self.best_weighted(key, Some(last));
         }
-        self.best_of_blocks(|start, block| match last.limit_in(start) {
-            Some(limit) => kernel::best_up_to(block, key, limit),
-            None => Packed::NONE,
-        })
+        let next = |(start, nodes): (usize, Block<'_>)| {
+            Rank::of_packed(kernel::best_up_to(nodes.as_slice(), key, last.limit_in(start)?), start)
+        };
+        self.blocks().filter_map(next).min()
     }
 
-    fn best_of_blocks(&self, best: impl Fn(usize, &[u64]) -> Packed) -> Option<Rank> {
-        let blocks = self.hashes.chunks(BLOCK).zip((0..).step_by(BLOCK));
-        blocks.filter_map(|(block, start)| Rank::of_packed(best(start, block), start)).min()
+    fn blocks(&self) -> impl Iterator<Item = (usize, Block<'_>)> {
+        self.hashes.all().parts(BLOCK)
     }
 
     fn best_weighted(&self, key: u64, last: Option<Rank>) -> Option<Rank> {
         let mut best: Option<Rank> = None;
-        for at in 0..self.hashes.len() {
+        for at in 0..self.len() {
             let limit = best.map_or(f64::INFINITY.to_bits(), |best| best.cost);
             let Some(rank) = self.rank_within(key, at, limit) else { continue };
             if last.is_none_or(|last| rank > last) && best.is_none_or(|best| rank < best) {
@@ -168,7 +186,7 @@ mod tests {
 
     /// The definition, without any shortcut: all nodes, sorted.
     fn by_definition(ring: &Ring, key: u64) -> Vec<usize> {
-        let score = |at: usize| mix(ring.hashes[at] ^ fold(key)) >> 16;
+        let score = |at: usize| mix(ring.node(at) ^ fold(key)) >> 16;
         let mut order: Vec<usize> = (0..ring.len()).collect();
         order.sort_by(|&a, &b| match (ring.weights.get(a), ring.weights.get(b)) {
             (Some(&u), Some(&v)) => distance(score(a), u).total_cmp(&distance(score(b), v)),
@@ -181,10 +199,10 @@ mod tests {
         // Few different hashes among them, so that ties are common.
         let hash = prop_oneof![3 => any::<u64>(), 1 => 0_u64..4];
         (prop::collection::vec((hash, 1_u16..=1000), 0..60), any::<bool>()).prop_map(|(nodes, weighted)| {
-            Ring {
-                hashes: nodes.iter().map(|(hash, _)| *hash).collect(),
-                weights: nodes.iter().map(|(_, weight)| f64::from(*weight)).filter(|_| weighted).collect(),
-            }
+            Ring::prepared(
+                nodes.iter().map(|(hash, _)| *hash).collect(),
+                nodes.iter().map(|(_, weight)| f64::from(*weight)).filter(|_| weighted).collect(),
+            )
         })
     }
 
@@ -203,7 +221,7 @@ mod tests {
     fn more_nodes_than_one_block_holds_rank_as_defined() {
         for len in [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5] {
             let hashes = (0..len as u64).map(|at| fold(at % 20_000));
-            let ring = Ring { hashes: hashes.collect(), weights: Vec::new() };
+            let ring = Ring::prepared(hashes.collect(), Vec::new());
             for key in 0..10 {
                 let expected = by_definition(&ring, key);
                 assert_eq!(ring.owner(key), Some(expected[0]), "{len} nodes, key {key}");

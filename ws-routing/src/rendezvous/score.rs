@@ -6,7 +6,14 @@ use twox_hash::XxHash3_64;
 ///
 /// About 3 ns for a short key.
 #[must_use]
+#[inline]
 pub fn hash(bytes: &[u8], seed: u64) -> u64 {
+    // Either way the same: here the compiler knows of the length, and leaves out what longer ones need.
+    if bytes.len() <= 16 { XxHash3_64::oneshot_with_seed(seed, bytes) } else { hash_long(bytes, seed) }
+}
+
+#[inline(never)]
+fn hash_long(bytes: &[u8], seed: u64) -> u64 {
     XxHash3_64::oneshot_with_seed(seed, bytes)
 }
 
@@ -26,10 +33,30 @@ pub(super) const fn fold(x: u64) -> u64 {
 /// The other steps of the finaliser: the score is the upper 48 bits.
 #[inline(always)]
 pub(super) const fn mix(folded: u64) -> u64 {
-    let x = folded.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let x = folded.wrapping_mul(FIRST);
     let x = x ^ (x >> 33);
-    let x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    let x = x.wrapping_mul(SECOND);
     x ^ (x >> 33)
+}
+
+pub(super) const FIRST: u64 = 0xff51_afd7_ed55_8ccd;
+pub(super) const SECOND: u64 = 0xc4ce_b9fe_1a85_ec53;
+
+/// The upper 32 bits of [`mix`], of a number in two halves.
+#[inline(always)]
+pub(super) const fn mixed_upper(lower: u32, upper: u32) -> u32 {
+    let (lower, upper) = times(lower, upper, FIRST);
+    let lower = lower ^ (upper >> 1);
+    times(lower, upper, SECOND).1
+}
+
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)] // That is halving.
+const fn times(lower: u32, upper: u32, by: u64) -> (u32, u32) {
+    let (by_lower, by_upper) = (by as u32, (by >> 32) as u32);
+    let carried = ((lower as u64 * by_lower as u64) >> 32) as u32;
+    let crossed = lower.wrapping_mul(by_upper).wrapping_add(upper.wrapping_mul(by_lower));
+    (lower.wrapping_mul(by_lower), carried.wrapping_add(crossed))
 }
 
 /// `-ln((score + 0.5) / 2^48) / weight`: the lowest owns.

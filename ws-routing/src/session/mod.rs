@@ -1,7 +1,8 @@
 //! The node that serves a connection: the leg that was routed here on one side, the application on the other.
 //!
 //! Reading order: `sidecar` (what arrives at its port), `legs` (one leg's way through), `relay` (the machine), `drive`
-//! (its shell), `seat` (who is here), `mailbox` and `merge` (what the API puts between), `deliver` (a call's way).
+//! (its shell), `seat` (who is here), `mailbox` and `merge` (what the API puts between), `deliver` (a call's way), `sender` (calls
+//! of the program that the sidecar is part of).
 
 pub(crate) mod deliver;
 mod drive;
@@ -12,7 +13,10 @@ mod merge;
 mod relay;
 mod route_field;
 mod seat;
+mod sender;
 mod sidecar;
 
+pub use crate::metrics::Ack;
 pub use deliver::SendSettings;
+pub use sender::{Message, SendError, Sender, Sent};
 pub use sidecar::{Sidecar, SidecarParts};

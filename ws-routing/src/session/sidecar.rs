@@ -19,6 +19,7 @@ use super::{
     legs::Legs,
     route_field::RouteField,
     seat::Seats,
+    sender::Sender,
 };
 use crate::{
     api::{Api, Caller},
@@ -139,6 +140,12 @@ impl Sidecar {
     /// Dropping the future leaves connections where they are; it may be called again.
     pub async fn run(&self) {
         futures_util::join!(self.proxy.run(), self.follow_drain(), self.api.deliver().run());
+    }
+
+    /// Sends to keys, wherever in the ring they are: for the program that this sidecar is part of.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        Sender::new(self.api.deliver().clone(), self.api.metrics().clone())
     }
 
     /// The API, for the node's own app.
