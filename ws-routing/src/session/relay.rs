@@ -36,6 +36,8 @@ pub(crate) struct Session {
     /// Pings that went to the app, of the client's, the balancer's and our own.
     asked_app: PingBook,
     app_life: Liveness,
+    /// What the app has to take waits.
+    app_stuck: bool,
     /// When the balancer is to be told again that we live, while the app takes nothing and so we read nothing.
     sign: Option<Duration>,
     sign_interval: Duration,
@@ -119,6 +121,7 @@ impl Session {
             asked_client: PingBook::new(own, false),
             asked_app: PingBook::new(own, false),
             app_life: life,
+            app_stuck: false,
             sign: None,
             sign_interval: settings.ping_interval.min(settings.ping_timeout),
             within,
@@ -281,17 +284,23 @@ impl Session {
         }
         self.settling = self.settling.filter(|until| now < *until);
         self.show_life(now, blocked, out);
+        self.app_stuck = blocked.leg;
         if self.app_rests(blocked) {
             return self.app_life.seen(now);
         }
-        match self.app_life.check(now) {
+        let check = match self.app_stuck {
+            true => self.app_life.check_stuck(now),
+            false => self.app_life.check(now),
+        };
+        match check {
             Check::Fine => {}
             Check::Ask => {
                 let payload = self.asked_app.own(PingKind::Keepalive, 0);
                 out.app(&control(Opcode::Ping, &payload, Some(self.mask())));
             }
             Check::Dead => {
-                tracing::warn!("the app answers no ping");
+                let taken = if self.app_stuck { "takes nothing" } else { "answers no ping" };
+                tracing::warn!("the app {taken}");
                 self.lose_app();
             }
         }
@@ -301,9 +310,13 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.closing.until {
             _ if self.finished.is_some() => None,
-            None => [Some(self.app_life.deadline()), self.sign, self.settling].into_iter().flatten().min(),
+            None => [Some(self.app_deadline()), self.sign, self.settling].into_iter().flatten().min(),
             until => until,
         }
+    }
+
+    fn app_deadline(&self) -> Duration {
+        if self.app_stuck { self.app_life.stuck_deadline() } else { self.app_life.deadline() }
     }
 
     /// Says unasked that we live, while what the balancer asks may lie unread behind what a slow app has not taken.
@@ -335,8 +348,7 @@ impl Session {
         self.within.is_some_and(|within| !within.pinged)
             || !self.reads_app()
             || blocked.client
-            || blocked.leg
-            || !self.from_leg.at_frame()
+            || !(blocked.leg || self.from_leg.at_frame())
             || self.closing.until.is_some()
     }
 
