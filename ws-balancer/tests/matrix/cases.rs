@@ -67,7 +67,7 @@ fn trusting() -> Setup {
 
 /// Apps that talk unasked too, so that a pod which was given up has something to say.
 fn talkative() -> Setup {
-    trusting().manners(|app| app.ticks = Some(millis(200)))
+    trusting().manners(|app| app.ticks = Some(secs(1)))
 }
 
 fn linked() -> Setup {

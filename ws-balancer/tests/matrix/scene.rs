@@ -2,15 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 
 use crate::{
     cases::{Case, Permits},
@@ -21,6 +18,7 @@ use crate::{
         checker::{self, Verdict},
         client::{Driven, finish},
         eventually,
+        lateness::Lateness,
         log::ClientEvent,
         range::API,
         wait::{millis, secs},
@@ -164,39 +162,5 @@ fn judge(cluster: &Cluster, permits: Permits, redelivery: bool, window: &Window)
         pauses,
         answers,
         ..Row::default()
-    }
-}
-
-/// How late this very process is woken: what the machine adds to every pause.
-struct Lateness {
-    longest: Arc<Mutex<Duration>>,
-    task: AbortHandle,
-}
-
-impl Lateness {
-    fn start() -> Self {
-        let longest = Arc::new(Mutex::new(Duration::ZERO));
-        let noted = longest.clone();
-        let task = tokio::spawn(async move {
-            const STEP: Duration = millis(10);
-            loop {
-                let due = Instant::now() + STEP;
-                sleep(STEP).await;
-                let late = Instant::now().saturating_duration_since(due);
-                let mut longest = noted.lock().unwrap();
-                *longest = late.max(*longest);
-            }
-        });
-        Self { longest, task: task.abort_handle() }
-    }
-
-    fn longest(&self) -> Duration {
-        *self.longest.lock().unwrap()
-    }
-}
-
-impl Drop for Lateness {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

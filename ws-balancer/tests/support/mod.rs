@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod echo;
 pub mod fault;
 pub mod http;
+pub mod lateness;
 pub mod log;
 pub mod members;
 pub mod numbered;

@@ -77,6 +77,8 @@ pub(crate) struct Finished {
     pub(crate) moved: bool,
     /// The app's side was lost, and the leg is cut so that the connection moves.
     pub(crate) cut: bool,
+    /// The leg of a balancer ended without a word: the client may be gone, or on its way elsewhere.
+    pub(crate) adrift: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -244,7 +246,9 @@ impl Session {
 
     /// The leg ended without a Close: the app is told by the end of its own connection.
     pub(crate) fn leg_ended(&mut self) {
-        self.finish();
+        let adrift = self.leg_nonce.is_some() && self.closing.until.is_none();
+        let code = self.closing.code.unwrap_or(1006);
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false, adrift });
     }
 
     /// The app ended without a Close: the leg is cut, so that whoever relays it looks for another node.
@@ -260,7 +264,7 @@ impl Session {
     fn lose_app(&mut self) {
         let cut = !self.closing.leg_said && !self.closing.ours;
         let code = self.closing.code.unwrap_or(1006);
-        self.finished.get_or_insert(Finished { code, moved: self.moved, cut });
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut, adrift: false });
     }
 
     /// Closes both sides with a reason of ours.
@@ -469,7 +473,7 @@ impl Session {
 
     fn finish(&mut self) {
         let code = self.closing.code.unwrap_or(1006);
-        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false });
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false, adrift: false });
     }
 
     pub(super) fn mask(&self) -> [u8; 4] {
