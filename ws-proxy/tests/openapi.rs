@@ -1,17 +1,18 @@
 //! The description at `/openapi.json`, held to what the API answers.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_debug_implementations)]
 
-#[path = "sends/api.rs"]
-mod api;
 #[path = "sends/listener.rs"]
 mod listener;
 #[path = "../../ws-balancer/tests/support/mod.rs"]
 mod support;
 
-use api::{Api, Sent};
 use listener::Listener;
 use serde_json::{Value, json};
-use support::{Setup, range::API};
+use support::{
+    Setup,
+    api::{Api, Sent},
+    range::API,
+};
 
 /// Checks an answer: its status is described for the call, with its content type, and its body fits the schema.
 fn assert_described(description: &Value, path: &str, method: &str, answer: &Sent) {

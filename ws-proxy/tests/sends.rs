@@ -1,8 +1,6 @@
 //! Sends through the sidecars' API, end to end: real processes, a balancer, and clients that count what they get.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
-#[path = "sends/api.rs"]
-mod api;
 #[path = "sends/listener.rs"]
 mod listener;
 #[path = "../../ws-balancer/tests/support/mod.rs"]
@@ -17,10 +15,11 @@ use std::{
     time::Duration,
 };
 
-use api::{Api, Sent};
 use listener::Listener;
 use support::{
-    Cluster, Setup, eventually,
+    Cluster, Setup,
+    api::{Api, Sent},
+    eventually,
     range::API,
     wait::{millis, secs},
 };

@@ -36,7 +36,7 @@ const SOME_COMPRESSED: [&[&str]; 2] =
     [&["12.1.1", "12.1.9", "12.2.12", "12.5.18"], &["13.1.1", "13.2.9", "13.3.12", "13.4.5", "13.7.18"]];
 
 /// What the groups may take together.
-const PATIENCE: Duration = secs(1200);
+const PATIENCE: Duration = secs(3000);
 
 async fn run(suite: &Suite, name: &str, addr: SocketAddr, groups: [&[&str]; 2]) -> Report {
     let url = url(addr);

@@ -13,7 +13,7 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
@@ -92,6 +92,7 @@ struct Shared {
     logs: Arc<Logs>,
     manners: Mutex<Manners>,
     handshakes: Mutex<Vec<Handshake>>,
+    frozen: watch::Sender<bool>,
     legs: Mutex<BTreeMap<u64, Handle>>,
 }
 
@@ -116,6 +117,7 @@ impl App {
             logs: logs.clone(),
             manners: Mutex::new(manners),
             handshakes: Mutex::default(),
+            frozen: watch::Sender::new(false),
             legs: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, shared.clone())).abort_handle();
@@ -125,6 +127,12 @@ impl App {
     /// Changes its manners from now on.
     pub fn set(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.shared.manners.lock().unwrap());
+    }
+
+    /// Stops it as a signal would stop its process: connections are accepted by the kernel, and nobody reads or says
+    /// anything; or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        self.shared.frozen.send_replace(frozen);
     }
 
     pub fn handshakes(&self) -> Vec<Handshake> {
@@ -160,6 +168,12 @@ impl Drop for App {
     }
 }
 
+impl Shared {
+    async fn thawed(&self) {
+        drop(self.frozen.subscribe().wait_for(|frozen| !*frozen).await);
+    }
+}
+
 fn close(code: u16, reason: &str) -> Message {
     Message::Close(Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() }))
 }
@@ -180,6 +194,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     drop(stream.set_nodelay(true));
+    shared.thawed().await;
     let manners = shared.manners.lock().unwrap().clone();
     let mut seen = None;
     #[allow(clippy::result_large_err)] // the library's signature
@@ -273,7 +288,10 @@ impl Leg {
             let alive = tokio::select! {
                 Some(order) = self.orders.recv() => self.socket.send(order).await.is_ok(),
                 message = self.socket.next(), if manners.reads => match message {
-                    Some(Ok(message)) => self.hear(message).await,
+                    Some(Ok(message)) => {
+                        self.shared.thawed().await;
+                        self.hear(message).await
+                    }
                     Some(Err(_)) | None => false,
                 },
                 () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {
@@ -285,6 +303,7 @@ impl Leg {
             if !alive {
                 return;
             }
+            self.shared.thawed().await;
         }
     }
 

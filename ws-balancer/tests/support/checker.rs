@@ -2,7 +2,7 @@
 //! how long the longest pause was. Knows nothing of the proxy: only numbers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     time::Duration,
 };
@@ -22,6 +22,9 @@ pub struct Faults {
     pub announced: usize,
     /// Seen after a later one.
     pub reordered: usize,
+    /// Seen by the app of a leg after another leg of the connection had been opened and heard a later one: what a pod
+    /// that was given up had in its buffers when it went on. Not counted as reordered.
+    pub late: usize,
     /// Seen, but never sent.
     pub invented: usize,
 }
@@ -41,6 +44,18 @@ pub struct Verdict {
     pub closed: Vec<(u32, Option<u16>)>,
     /// The longest way of a client's message to an app.
     pub pause: Duration,
+    /// All that is lost, in both directions.
+    pub losses: Vec<Loss>,
+}
+
+/// A message or a word that never came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub client: u32,
+    /// When it was sent or said.
+    pub at: Instant,
+    /// Whether the client had sent it.
+    pub up: bool,
 }
 
 impl Verdict {
@@ -54,7 +69,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clients, sent, said, moves, up, down, closed, pause } = self;
+        let Self { clients, sent, said, moves, up, down, closed, pause, losses: _ } = self;
         writeln!(f, "clients {clients}, sent {sent}, said {said}, moves {moves}, longest pause {pause:?}")?;
         writeln!(f, "client → app: {up:?}\napp → client: {down:?}")?;
         write!(f, "closed {}: {:?}", closed.len(), &closed[..closed.len().min(10)])
@@ -65,17 +80,34 @@ impl fmt::Display for Verdict {
 pub fn check(clients: &[ClientEntry], apps: &[AppEntry]) -> Verdict {
     let legs: BTreeMap<u64, u32> = apps.iter().map(|entry| (entry.leg, entry.client)).collect();
     let with_legs: BTreeSet<u32> = legs.values().copied().collect();
-    let (up, pause) = up(clients, apps);
+    let (up, pause, mut losses) = up(clients, apps);
+    let (down, lost_words) = down(clients, apps);
+    losses.extend(lost_words);
     Verdict {
         clients: clients.iter().map(|entry| entry.client).collect::<BTreeSet<_>>().len(),
         sent: clients.iter().filter(|e| matches!(e.event, ClientEvent::Sent(_))).count(),
         said: apps.iter().filter(|e| matches!(e.event, AppEvent::Said(_))).count(),
         moves: legs.len() - with_legs.len(),
         up,
-        down: down(clients, apps),
+        down,
         closed: clients.iter().filter_map(closed).collect(),
         pause,
+        losses,
     }
+}
+
+/// Each client's longest time between two arrivals of its messages at apps, from `since` to `until`.
+pub fn silences(apps: &[AppEntry], since: Instant, until: Instant) -> BTreeMap<u32, Duration> {
+    let mut last: BTreeMap<u32, Instant> = BTreeMap::new();
+    let mut longest: BTreeMap<u32, Duration> = BTreeMap::new();
+    for entry in apps.iter().filter(|e| matches!(e.event, AppEvent::Got(_)) && e.at <= until) {
+        let before = last.insert(entry.client, entry.at).unwrap_or(entry.at).max(since);
+        if entry.at >= since {
+            let silence = longest.entry(entry.client).or_default();
+            *silence = entry.at.saturating_duration_since(before).max(*silence);
+        }
+    }
+    longest
 }
 
 /// The messages that reached another pod than their client's owner, from `since` on.
@@ -87,11 +119,11 @@ pub fn wrong_pod(apps: &[AppEntry], since: Instant, owner: impl Fn(u32) -> Strin
 fn closed(entry: &ClientEntry) -> Option<(u32, Option<u16>)> {
     match entry.event {
         ClientEvent::Closed(code) => Some((entry.client, code)),
-        ClientEvent::Sent(_) | ClientEvent::Got { .. } => None,
+        ClientEvent::Sent(_) | ClientEvent::Got { .. } | ClientEvent::Pushed { .. } => None,
     }
 }
 
-fn up(clients: &[ClientEntry], apps: &[AppEntry]) -> (Faults, Duration) {
+fn up(clients: &[ClientEntry], apps: &[AppEntry]) -> (Faults, Duration, Vec<Loss>) {
     let sent: HashMap<_, _> = clients.iter().filter_map(sent).collect();
     let mut arrivals = Arrivals::default();
     for entry in apps {
@@ -101,14 +133,16 @@ fn up(clients: &[ClientEntry], apps: &[AppEntry]) -> (Faults, Duration) {
             AppEvent::Said(_) | AppEvent::Ended(_) => {}
         }
     }
-    arrivals.faults.lost = sent.keys().filter(|id| !arrivals.seen.contains(*id)).count();
-    (arrivals.faults, arrivals.pause)
+    let lost = sent.iter().filter(|(id, _)| !arrivals.seen.contains_key(*id));
+    let losses: Vec<_> = lost.map(|((client, _), at)| Loss { client: *client, at: *at, up: true }).collect();
+    arrivals.faults.lost = losses.len();
+    (arrivals.faults, arrivals.pause, losses)
 }
 
 fn sent(entry: &ClientEntry) -> Option<((u32, u64), Instant)> {
     match entry.event {
         ClientEvent::Sent(n) => Some(((entry.client, n), entry.at)),
-        ClientEvent::Got { .. } | ClientEvent::Closed(_) => None,
+        ClientEvent::Got { .. } | ClientEvent::Pushed { .. } | ClientEvent::Closed(_) => None,
     }
 }
 
@@ -116,12 +150,12 @@ fn sent(entry: &ClientEntry) -> Option<((u32, u64), Instant)> {
 struct Arrivals {
     faults: Faults,
     pause: Duration,
-    seen: HashSet<(u32, u64)>,
+    /// How many copies of each message came unannounced.
+    seen: HashMap<(u32, u64), usize>,
     /// How many of the leg's next messages may be repeats.
     announced: HashMap<u64, u64>,
-    /// Each client's highest number, and each leg's latest.
-    highest: HashMap<u32, u64>,
-    latest: HashMap<u64, u64>,
+    /// Each leg's highest number, and each client's on any leg before it: legs are numbered as they were opened.
+    highest: BTreeMap<(u32, u64), u64>,
 }
 
 impl Arrivals {
@@ -129,31 +163,53 @@ impl Arrivals {
         let announced = self.announced.entry(entry.leg).or_default();
         let may_repeat = *announced > 0;
         *announced = announced.saturating_sub(1);
-        let ascends = self.latest.insert(entry.leg, n).is_none_or(|before| before < n);
-        let highest = self.highest.entry(entry.client).or_insert(n);
-        match sent {
-            None => self.faults.invented += 1,
-            Some(at) if self.seen.insert((entry.client, n)) => {
-                self.pause = self.pause.max(entry.at - at);
-                self.faults.reordered += usize::from(n < *highest);
+        let (ascends, succeeds, overtaken) = self.place(entry.client, entry.leg, n);
+        let Some(sent) = sent else {
+            self.faults.invented += 1;
+            return;
+        };
+        let first = !self.seen.contains_key(&(entry.client, n));
+        let unannounced = self.seen.entry((entry.client, n)).or_default();
+        *unannounced += usize::from(!may_repeat);
+        if first {
+            self.pause = self.pause.max(entry.at - sent);
+            match (ascends && succeeds, overtaken) {
+                (_, true) => self.faults.late += 1,
+                (false, false) => self.faults.reordered += 1,
+                (true, false) => {}
             }
-            Some(_) if may_repeat && ascends => self.faults.announced += 1,
-            Some(_) => self.faults.repeated += 1,
+        } else if may_repeat || *unannounced < 2 {
+            // A pod that was given up may come last with the copy that needed no announcement.
+            self.faults.announced += 1;
+            self.faults.reordered += usize::from(may_repeat && !ascends);
+        } else {
+            self.faults.repeated += 1;
         }
+    }
+
+    /// Whether the number is higher than all before on its leg, higher than all on legs opened before, and lower than
+    /// one on a leg opened after.
+    fn place(&mut self, client: u32, leg: u64, n: u64) -> (bool, bool, bool) {
+        let earlier = self.highest.range((client, 0)..(client, leg)).all(|(_, highest)| *highest < n);
+        let later =
+            self.highest.range((client, leg + 1)..(client, u64::MAX)).any(|(_, highest)| *highest > n);
+        let highest = self.highest.entry((client, leg)).or_insert(n);
+        let ascends = *highest <= n;
         *highest = n.max(*highest);
+        (ascends, earlier, later)
     }
 }
 
 /// Each client must see the words of its legs leg by leg, in the order in which the legs were opened.
-fn down(clients: &[ClientEntry], apps: &[AppEntry]) -> Faults {
-    let said: BTreeSet<(u32, u64, u64)> = apps.iter().filter_map(word).collect();
+fn down(clients: &[ClientEntry], apps: &[AppEntry]) -> (Faults, Vec<Loss>) {
+    let said: BTreeMap<(u32, u64, u64), Instant> = apps.iter().filter_map(word).collect();
     let mut faults = Faults::default();
     let (mut seen, mut last) = (BTreeSet::new(), HashMap::new());
     for entry in clients {
         let ClientEvent::Got { leg, serial } = entry.event else { continue };
         let id = (entry.client, leg, serial);
         let highest = last.entry(entry.client).or_insert((leg, serial));
-        if !said.contains(&id) {
+        if !said.contains_key(&id) {
             faults.invented += 1;
         } else if !seen.insert(id) {
             faults.repeated += 1;
@@ -162,13 +218,16 @@ fn down(clients: &[ClientEntry], apps: &[AppEntry]) -> Faults {
         }
         *highest = (leg, serial).max(*highest);
     }
-    faults.lost = said.difference(&seen).count();
-    faults
+    let lost = said.iter().filter(|(id, _)| !seen.contains(*id));
+    let losses: Vec<_> =
+        lost.map(|((client, ..), at)| Loss { client: *client, at: *at, up: false }).collect();
+    faults.lost = losses.len();
+    (faults, losses)
 }
 
-fn word(entry: &AppEntry) -> Option<(u32, u64, u64)> {
+fn word(entry: &AppEntry) -> Option<((u32, u64, u64), Instant)> {
     match entry.event {
-        AppEvent::Said(serial) => Some((entry.client, entry.leg, serial)),
+        AppEvent::Said(serial) => Some(((entry.client, entry.leg, serial), entry.at)),
         AppEvent::Opened { .. } | AppEvent::Got(_) | AppEvent::Ended(_) => None,
     }
 }

@@ -24,11 +24,11 @@ use tokio_tungstenite::{
 
 use super::{
     log::{ClientEvent, Logs},
-    numbered::{Call, Word},
+    numbered::{Call, Push, Word},
     wait::{bounded, secs},
 };
 
-/// How long a leaving client waits for the answers that it still misses.
+/// How long a leaving client waits for the answers that it still misses, if nobody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub type Socket = WebSocketStream<TcpStream>;
@@ -62,6 +62,8 @@ pub fn key(id: u32) -> String {
 pub struct Client {
     pub id: u32,
     pub socket: Socket,
+    /// How long it waits, when it leaves, for the answers that it still misses.
+    pub patience: Duration,
     logs: Arc<Logs>,
     next: u64,
     answered: BTreeMap<u64, u64>,
@@ -74,7 +76,7 @@ impl Client {
         let (socket, _) = open(addr, "/", &[("ws-user-id", &key), ("x-client", &number)])
             .await
             .unwrap_or_else(|e| panic!("client {id}: {e}"));
-        Self { id, socket, logs: logs.clone(), next: 0, answered: BTreeMap::new() }
+        Self { id, socket, patience: PATIENCE, logs: logs.clone(), next: 0, answered: BTreeMap::new() }
     }
 
     /// Sends its next message.
@@ -89,11 +91,7 @@ impl Client {
     pub async fn hear(&mut self) -> bool {
         let code = match self.socket.next().await {
             Some(Ok(Message::Text(text))) => {
-                let word = Word::parse(&text).unwrap_or_else(|| panic!("client {}: {text:?}", self.id));
-                self.logs.client(self.id, ClientEvent::Got { leg: word.leg, serial: word.serial });
-                if let Some(n) = word.answers {
-                    *self.answered.entry(n).or_default() += 1;
-                }
+                self.note(&text);
                 return true;
             }
             Some(Ok(Message::Close(frame))) => frame.map(|f| f.code.into()),
@@ -102,6 +100,17 @@ impl Client {
         };
         self.logs.client(self.id, ClientEvent::Closed(code));
         false
+    }
+
+    fn note(&mut self, text: &str) {
+        if let Some(Push { caller, n }) = Push::parse(text) {
+            return self.logs.client(self.id, ClientEvent::Pushed { caller, n });
+        }
+        let word = Word::parse(text).unwrap_or_else(|| panic!("client {}: {text:?}", self.id));
+        self.logs.client(self.id, ClientEvent::Got { leg: word.leg, serial: word.serial });
+        if let Some(n) = word.answers {
+            *self.answered.entry(n).or_default() += 1;
+        }
     }
 
     /// Sends its next message and waits until it is answered.
@@ -125,7 +134,7 @@ impl Client {
 
     /// Waits for the answers that are missing, then closes politely.
     pub async fn leave(mut self) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         while self.answered.len() < usize::try_from(self.next).unwrap() {
             match tokio::time::timeout_at(end, self.hear()).await {
                 Ok(true) => {}
@@ -137,8 +146,8 @@ impl Client {
         // What still comes until the answer to the close is logged, its end is not.
         let rest = async {
             while let Some(Ok(message)) = self.socket.next().await {
-                if let Some(word) = message.to_text().ok().and_then(Word::parse) {
-                    self.logs.client(self.id, ClientEvent::Got { leg: word.leg, serial: word.serial });
+                if let Message::Text(text) = message {
+                    self.note(&text);
                 }
             }
         };
@@ -177,6 +186,11 @@ impl Driven {
     /// How many messages it has sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has left, or was closed.
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Stops sending, waits for all answers, leaves.

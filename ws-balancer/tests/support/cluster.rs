@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use super::{
     app::{App, Manners},
     client::{Client, Driven, key},
+    fault::Fault,
     log::Logs,
     members::MembersFile,
     owner,
@@ -17,6 +18,8 @@ use super::{
 
 /// The balancer's host in the range; pods count from 1.
 const BALANCER: u8 = 250;
+/// The link to a pod is at the pod's host plus this.
+const LINKS: u8 = 100;
 
 /// What a cluster is started with.
 #[derive(Clone, Debug)]
@@ -30,6 +33,10 @@ pub struct Setup {
     pub manners: Manners,
     pub balancer: Vec<String>,
     pub sidecar: Vec<String>,
+    /// Each pod is reached through a link that can be broken, [`Pod::link`].
+    pub links: bool,
+    /// Each sidecar follows a members file of its own, [`Pod::view`].
+    pub own_views: bool,
 }
 
 impl Setup {
@@ -43,6 +50,8 @@ impl Setup {
             manners: Manners::default(),
             balancer: Vec::new(),
             sidecar: Vec::new(),
+            links: false,
+            own_views: false,
         }
     }
 
@@ -74,6 +83,16 @@ impl Setup {
         self
     }
 
+    /// Pods are reached through links that can be broken.
+    pub fn links(self) -> Self {
+        Self { links: true, ..self }
+    }
+
+    /// Sidecars follow members files of their own.
+    pub fn own_views(self) -> Self {
+        Self { own_views: true, ..self }
+    }
+
     /// Starts it all and waits until every part is ready.
     pub async fn start(self) -> Cluster {
         Cluster::start(self).await
@@ -85,6 +104,19 @@ pub struct Pod {
     pub id: String,
     pub app: Option<App>,
     pub sidecar: Option<Process>,
+    pub link: Option<Fault>,
+    pub view: Option<MembersFile>,
+}
+
+impl Pod {
+    /// Sends a signal to the sidecar.
+    pub fn signal(&self, name: &str) {
+        self.sidecar.as_ref().expect("a pod without a sidecar").signal(name);
+    }
+
+    pub fn link(&self) -> &Fault {
+        self.link.as_ref().expect("a setup without links")
+    }
 }
 
 pub struct Cluster {
@@ -225,6 +257,7 @@ impl Cluster {
 }
 
 fn node_id(range: &range::Range, setup: &Setup, host: u8) -> String {
+    let host = if setup.links { LINKS + host } else { host };
     range.addr(host, if setup.sidecars { LISTEN } else { APP }).to_string()
 }
 
@@ -236,12 +269,18 @@ async fn start_pod(
     host: u8,
 ) -> Pod {
     let id = node_id(range, setup, host);
+    let view = setup.own_views.then(|| MembersFile::new(members.owning()));
+    let members = view.as_ref().unwrap_or(members);
+    let link = match setup.links {
+        true => Some(Fault::start(id.parse().unwrap(), range.addr(host, LISTEN)).await),
+        false => None,
+    };
     let app = match setup.http {
         false => Some(App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await),
         true => None,
     };
     let sidecar = setup.sidecars.then(|| Process::proxy(&sidecar_flags(range, setup, members, host)));
-    Pod { id, app, sidecar }
+    Pod { id, app, sidecar, link, view }
 }
 
 fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile) -> Vec<String> {
@@ -258,7 +297,7 @@ fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, hos
         ("--listen", at(LISTEN)),
         ("--api", at(API)),
         ("--admin", at(ADMIN)),
-        ("--node", at(LISTEN)),
+        ("--node", node_id(range, setup, host)),
         ("--app", app),
         ("--members", members.uri()),
     ];

@@ -27,9 +27,12 @@ pub enum Mode {
 }
 
 /// Stands at `addr` in front of a target.
+///
+/// Where that is a sidecar, the calls of its peers (HTTP/2) can be treated apart from legs and probes.
 pub struct Fault {
     pub addr: SocketAddr,
-    mode: watch::Sender<Mode>,
+    legs: watch::Sender<Mode>,
+    peers: watch::Sender<Mode>,
     resets: watch::Sender<()>,
     task: tokio::task::AbortHandle,
 }
@@ -37,15 +40,22 @@ pub struct Fault {
 impl Fault {
     pub async fn start(addr: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
-        let (mode, modes) = watch::channel(Mode::Pass);
+        let ((legs, of_legs), (peers, of_peers)) = (watch::channel(Mode::Pass), watch::channel(Mode::Pass));
         let resets = watch::Sender::new(());
+        let modes = Modes { legs: of_legs, peers: of_peers };
         let task = tokio::spawn(accept(listener, target, modes, resets.clone())).abort_handle();
-        Self { addr, mode, resets, task }
+        Self { addr, legs, peers, resets, task }
     }
 
     /// Changes what happens from now on, to living connections too.
     pub fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.legs.send_replace(mode);
+        self.peers.send_replace(mode);
+    }
+
+    /// The same for the calls of peers alone.
+    pub fn set_peers(&self, mode: Mode) {
+        self.peers.send_replace(mode);
     }
 
     /// Resets every living connection, once. New ones pass.
@@ -60,15 +70,27 @@ impl Drop for Fault {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    target: SocketAddr,
-    mut modes: watch::Receiver<Mode>,
-    resets: watch::Sender<()>,
-) {
+#[derive(Clone)]
+struct Modes {
+    legs: watch::Receiver<Mode>,
+    peers: watch::Receiver<Mode>,
+}
+
+impl Modes {
+    /// What holds for a connection, by its first bytes.
+    async fn of(self, client: &TcpStream) -> watch::Receiver<Mode> {
+        let mut first = [0; 3];
+        while matches!(client.peek(&mut first).await, Ok(1 | 2)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if first == *b"PRI" { self.peers } else { self.legs }
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, mut modes: Modes, resets: watch::Sender<()>) {
     let mut connections = JoinSet::new();
     loop {
-        let passable = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
+        let passable = modes.legs.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
         let Ok(mode) = passable else { return };
         let Ok((client, _)) = listener.accept().await else { return };
         if mode == Mode::Cut {
@@ -77,6 +99,11 @@ async fn accept(
         }
         let (modes, resets) = (modes.clone(), resets.subscribe());
         connections.spawn(async move {
+            let mut modes = modes.of(&client).await;
+            let passable = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
+            if passable.is_ok_and(|mode| mode == Mode::Cut) {
+                return drop(client.set_zero_linger());
+            }
             if let Ok(server) = TcpStream::connect(target).await {
                 connect(client, server, modes, resets).await;
             }

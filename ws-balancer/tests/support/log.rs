@@ -1,4 +1,5 @@
-//! The two logs of a test: what the clients saw, and what the apps saw. The checker compares them.
+//! The logs of a test: what the clients saw, what the apps saw, and what callers of the API were told. The checker
+//! compares them.
 
 use std::sync::{
     Arc, Mutex,
@@ -20,6 +21,8 @@ pub enum ClientEvent {
     Sent(u64),
     /// Received an app's word.
     Got { leg: u64, serial: u64 },
+    /// Received what a caller of the API has sent.
+    Pushed { caller: u32, n: u64 },
     /// The connection ended, and not because the client wanted it: with this close code, or cut.
     Closed(Option<u16>),
 }
@@ -45,9 +48,25 @@ pub enum AppEvent {
     Ended(Option<u16>),
 }
 
-/// Both logs; apps and clients of one test share it.
+/// One send through the API, and what became of it as far as the caller was told.
+#[derive(Clone, Debug)]
+pub struct SendEntry {
+    pub caller: u32,
+    pub n: u64,
+    /// Whom it was for.
+    pub client: u32,
+    pub asked: Instant,
+    pub answered: Instant,
+    /// Whether the client's own stack was to confirm it.
+    pub received: bool,
+    /// The answer; `None`: the connection to the API broke.
+    pub status: Option<u16>,
+}
+
+/// All logs; apps, clients and callers of one test share it.
 #[derive(Default)]
 pub struct Logs {
+    sends: Mutex<Vec<SendEntry>>,
     clients: Mutex<Vec<ClientEntry>>,
     apps: Mutex<Vec<AppEntry>>,
     legs: AtomicU64,
@@ -71,6 +90,15 @@ impl Logs {
     pub fn app(&self, pod: &Arc<str>, client: u32, leg: u64, event: AppEvent) {
         let mut log = self.apps.lock().unwrap();
         log.push(AppEntry { at: Instant::now(), pod: pod.clone(), client, leg, event });
+    }
+
+    pub fn send(&self, entry: SendEntry) {
+        self.sends.lock().unwrap().push(entry);
+    }
+
+    /// What callers were told so far.
+    pub fn sends(&self) -> Vec<SendEntry> {
+        self.sends.lock().unwrap().clone()
     }
 
     /// What both sides saw so far.

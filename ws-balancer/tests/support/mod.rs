@@ -1,16 +1,21 @@
 //! What the process tests share: real binaries on loopback, an application and clients that can be told how to
 //! behave, and a checker that compares what both ends have seen.
 //!
-//! Reading order: `range` → `process` → `members` → `app`, `client`, `raw` → `log`, `checker` → `cluster`.
+//! Reading order: `range` → `process` → `members` → `app`, `client`, `raw`, `caller` → `log`, `checker`, `answers` →
+//! `cluster`.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_debug_implementations, clippy::unwrap_used)]
 
+pub mod answers;
+pub mod api;
 pub mod app;
+pub mod caller;
 pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod echo;
 pub mod fault;
 pub mod http;
+pub mod lateness;
 pub mod log;
 pub mod members;
 pub mod numbered;

@@ -38,3 +38,21 @@ impl Word {
         Some(Self { leg, serial, answers: parts.next()?.parse().ok() })
     }
 }
+
+/// What a caller of the API sends to a client: who calls, and a number that counts its sends from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Push {
+    pub caller: u32,
+    pub n: u64,
+}
+
+impl Push {
+    pub fn text(self) -> String {
+        format!("+{} {}", self.caller, self.n)
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let (caller, n) = text.strip_prefix('+')?.split_once(' ')?;
+        Some(Self { caller: caller.parse().ok()?, n: n.parse().ok()? })
+    }
+}

@@ -22,7 +22,7 @@ const MISSES: u32 = 3;
 /// Probes every node at the interval that is set, for ever.
 pub(super) async fn run(core: Arc<Core>) {
     let interval = core.dial.probe_interval;
-    let mut misses: HashMap<NodeId, u32> = HashMap::new();
+    let mut misses = Misses::default();
     let mut due = Instant::now() + interval;
     loop {
         sleep_until(due).await;
@@ -33,8 +33,6 @@ pub(super) async fn run(core: Arc<Core>) {
         let on_time = on_time && began.elapsed() < interval * 3 / 2;
         if on_time {
             judge(&core, &mut misses, silent);
-        } else {
-            misses.clear();
         }
         due = (began + interval).max(Instant::now());
     }
@@ -52,17 +50,38 @@ async fn silent_nodes(core: &Core, interval: Duration) -> Option<Vec<NodeId>> {
     (silent.is_empty() || silent.len() < nodes.len()).then_some(silent)
 }
 
-fn judge(core: &Core, misses: &mut HashMap<NodeId, u32>, silent: Option<Vec<NodeId>>) {
-    let Some(silent) = silent else { return misses.clear() };
-    misses.retain(|node, _| silent.contains(node));
-    for node in silent {
-        let count = misses.entry(node.clone()).or_default();
-        *count += 1;
-        if *count == most(core, &node) {
-            core.metrics.failures(UpstreamFailure::Probe).inc();
-            core.health.suspect(&node, true);
-            core.registry.cut(&node);
+fn judge(core: &Core, misses: &mut Misses, silent: Option<Vec<NodeId>>) {
+    for node in misses.note(silent, |node| most(core, node)) {
+        core.metrics.failures(UpstreamFailure::Probe).inc();
+        core.health.suspect(&node, true);
+        core.registry.cut(&node);
+    }
+}
+
+/// How often in a row each node has not answered.
+///
+/// A round that was late itself is not noted: it says nothing of anybody, neither that a node is dead nor that one
+/// which missed the rounds before is well.
+#[derive(Debug, Default)]
+struct Misses(HashMap<NodeId, u32>);
+
+impl Misses {
+    /// Notes a round: the nodes that were silent, or `None` when all were. Those that are given up by that.
+    fn note(&mut self, silent: Option<Vec<NodeId>>, most: impl Fn(&NodeId) -> u32) -> Vec<NodeId> {
+        let Some(silent) = silent else {
+            self.0.clear();
+            return Vec::new();
+        };
+        self.0.retain(|node, _| silent.contains(node));
+        let mut dead = Vec::new();
+        for node in silent {
+            let count = self.0.entry(node.clone()).or_default();
+            *count += 1;
+            if *count == most(&node) {
+                dead.push(node);
+            }
         }
+        dead
     }
 }
 
@@ -105,5 +124,34 @@ async fn ask(core: &Core, node: &NodeId) -> Option<Option<NodeState>> {
             Ok(None) => {}
             Err(_) => return Some(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(hosts: &[u8]) -> Vec<NodeId> {
+        hosts.iter().map(|host| format!("10.0.0.{host}:1").parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_third_miss_in_a_row_is_the_end_and_an_answer_begins_anew() {
+        let mut misses = Misses::default();
+        let mut round = |silent: &[u8]| misses.note(Some(nodes(silent)), |_| MISSES);
+        assert!(round(&[1, 2]).is_empty() && round(&[1, 2]).is_empty());
+        assert_eq!(round(&[1]), nodes(&[1]), "the other has answered");
+        assert!(round(&[1, 2]).is_empty() && round(&[1, 2]).is_empty(), "nobody is given up twice");
+        assert_eq!(round(&[1, 2]), nodes(&[2]));
+    }
+
+    #[test]
+    fn when_all_are_silent_nobody_is_given_up_and_the_count_begins_anew() {
+        let mut misses = Misses::default();
+        let mut round = |silent| misses.note(silent, |_| MISSES);
+        assert!(round(Some(nodes(&[1]))).is_empty() && round(Some(nodes(&[1]))).is_empty());
+        assert!(round(None).is_empty());
+        assert!(round(Some(nodes(&[1]))).is_empty() && round(Some(nodes(&[1]))).is_empty());
+        assert_eq!(round(Some(nodes(&[1]))), nodes(&[1]));
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     mailbox::{Outcome, Phase, Post, Receipts, Taken},
     relay::{Finished, Outputs, Session},
-    seat::{Orders, Seated},
+    seat::{Orders, Seated, Whither},
 };
 use crate::{
     metrics::{Direction, Metrics},
@@ -124,8 +124,9 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
                 self.seated.live();
             }
             Phase::Over => self.seated.over(match self.machine.finished() {
-                Some(Finished { cut: true, .. }) => Some(None),
-                _ => self.machine.moved_to().cloned().map(Some),
+                Some(Finished { cut: true, .. }) => Some(Whither::Sought),
+                Some(Finished { adrift: true, .. }) => Some(Whither::Unsure),
+                _ => self.machine.moved_to().cloned().map(Whither::To),
             }),
         }
     }

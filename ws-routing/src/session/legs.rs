@@ -13,7 +13,7 @@ use super::{
     fence::Fences,
     relay::{Session, Shape, Within},
     route_field::RouteField,
-    seat::{Guest, Seats},
+    seat::{Guest, Seats, Whither},
 };
 use crate::{
     app::{App, AppError, AppLeg, FarEnd},
@@ -171,8 +171,12 @@ impl Legs {
         let drive = Drive::new(machine, down, up, &self.metrics, &mut seated);
         let finished = tokio::select! {
             biased;
-            () = fenced.ordered() => return tracing::debug!("leg cut: its connection is elsewhere"),
-            finished = beside(far, drive) => finished,
+            () = fenced.ordered() => None,
+            finished = beside(far, drive) => Some(finished),
+        };
+        let Some(finished) = finished else {
+            seated.over(Some(Whither::Sought));
+            return tracing::debug!("leg cut: its connection is elsewhere");
         };
         if self.counted {
             self.metrics.closed(finished.code).inc();

@@ -8,6 +8,8 @@ pub(crate) mod deliver;
 mod drive;
 mod fence;
 mod legs;
+#[cfg(test)]
+mod liveness_tests;
 mod mailbox;
 mod merge;
 mod relay;

@@ -36,6 +36,8 @@ pub(crate) struct Session {
     /// Pings that went to the app, of the client's, the balancer's and our own.
     asked_app: PingBook,
     app_life: Liveness,
+    /// What the app has to take waits.
+    app_stuck: bool,
     /// When the balancer is to be told again that we live, while the app takes nothing and so we read nothing.
     sign: Option<Duration>,
     sign_interval: Duration,
@@ -75,6 +77,8 @@ pub(crate) struct Finished {
     pub(crate) moved: bool,
     /// The app's side was lost, and the leg is cut so that the connection moves.
     pub(crate) cut: bool,
+    /// The leg of a balancer ended without a word: the client may be gone, or on its way elsewhere.
+    pub(crate) adrift: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,6 +123,7 @@ impl Session {
             asked_client: PingBook::new(own, false),
             asked_app: PingBook::new(own, false),
             app_life: life,
+            app_stuck: false,
             sign: None,
             sign_interval: settings.ping_interval.min(settings.ping_timeout),
             within,
@@ -241,7 +246,9 @@ impl Session {
 
     /// The leg ended without a Close: the app is told by the end of its own connection.
     pub(crate) fn leg_ended(&mut self) {
-        self.finish();
+        let adrift = self.leg_nonce.is_some() && self.closing.until.is_none();
+        let code = self.closing.code.unwrap_or(1006);
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false, adrift });
     }
 
     /// The app ended without a Close: the leg is cut, so that whoever relays it looks for another node.
@@ -257,7 +264,7 @@ impl Session {
     fn lose_app(&mut self) {
         let cut = !self.closing.leg_said && !self.closing.ours;
         let code = self.closing.code.unwrap_or(1006);
-        self.finished.get_or_insert(Finished { code, moved: self.moved, cut });
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut, adrift: false });
     }
 
     /// Closes both sides with a reason of ours.
@@ -281,17 +288,23 @@ impl Session {
         }
         self.settling = self.settling.filter(|until| now < *until);
         self.show_life(now, blocked, out);
+        self.app_stuck = blocked.leg;
         if self.app_rests(blocked) {
             return self.app_life.seen(now);
         }
-        match self.app_life.check(now) {
+        let check = match self.app_stuck {
+            true => self.app_life.check_stuck(now),
+            false => self.app_life.check(now),
+        };
+        match check {
             Check::Fine => {}
             Check::Ask => {
                 let payload = self.asked_app.own(PingKind::Keepalive, 0);
                 out.app(&control(Opcode::Ping, &payload, Some(self.mask())));
             }
             Check::Dead => {
-                tracing::warn!("the app answers no ping");
+                let taken = if self.app_stuck { "takes nothing" } else { "answers no ping" };
+                tracing::warn!("the app {taken}");
                 self.lose_app();
             }
         }
@@ -301,9 +314,13 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         match self.closing.until {
             _ if self.finished.is_some() => None,
-            None => [Some(self.app_life.deadline()), self.sign, self.settling].into_iter().flatten().min(),
+            None => [Some(self.app_deadline()), self.sign, self.settling].into_iter().flatten().min(),
             until => until,
         }
+    }
+
+    fn app_deadline(&self) -> Duration {
+        if self.app_stuck { self.app_life.stuck_deadline() } else { self.app_life.deadline() }
     }
 
     /// Says unasked that we live, while what the balancer asks may lie unread behind what a slow app has not taken.
@@ -335,8 +352,7 @@ impl Session {
         self.within.is_some_and(|within| !within.pinged)
             || !self.reads_app()
             || blocked.client
-            || blocked.leg
-            || !self.from_leg.at_frame()
+            || !(blocked.leg || self.from_leg.at_frame())
             || self.closing.until.is_some()
     }
 
@@ -457,7 +473,7 @@ impl Session {
 
     fn finish(&mut self) {
         let code = self.closing.code.unwrap_or(1006);
-        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false });
+        self.finished.get_or_insert(Finished { code, moved: self.moved, cut: false, adrift: false });
     }
 
     pub(super) fn mask(&self) -> [u8; 4] {

@@ -164,10 +164,21 @@ struct Plan {
 pub(crate) struct Departed {
     /// Its id.
     pub(crate) connection: Arc<str>,
-    /// The node that it went to; `None` while somebody looks for one.
-    pub(crate) to: Option<NodeId>,
+    /// Where it went.
+    pub(crate) to: Whither,
     /// When it left.
     pub(crate) at: Instant,
+}
+
+/// Where a connection went that left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whither {
+    /// To that node.
+    To(NodeId),
+    /// Wherever somebody finds a node for it.
+    Sought,
+    /// Nowhere, or to where somebody finds a node for it: its leg was lost without a word.
+    Unsure,
 }
 
 /// How long it is known at the most where a connection went.
@@ -260,7 +271,7 @@ impl Plan {
         self.keys.entry(key.clone()).or_default().push(Arc::clone(seat));
     }
 
-    fn leave(&mut self, seat: &Arc<Seat>, to: Option<Option<NodeId>>) {
+    fn leave(&mut self, seat: &Arc<Seat>, to: Option<Whither>) {
         let Guest { key, connection, .. } = &seat.guest;
         let mut back = false;
         if let Some(seats) = self.keys.get_mut(key) {
@@ -310,9 +321,8 @@ impl Seated {
         self.seat.mailbox.set_phase(Phase::Live);
     }
 
-    /// The leg is not the connection's any more. `departed`: that goes on elsewhere, at that node, or, with `None`,
-    /// wherever one is found.
-    pub(super) fn over(&mut self, departed: Option<Option<NodeId>>) {
+    /// The leg is not the connection's any more. `departed`: that may go on elsewhere.
+    pub(super) fn over(&mut self, departed: Option<Whither>) {
         if !std::mem::replace(&mut self.over, true) {
             // Whoever waits looks for it after this: it must be known by then where it went.
             self.seats.lock().leave(&self.seat, departed);
@@ -348,13 +358,13 @@ mod tests {
         let mut first = seats.take_seat(guest("a", None));
         let second = seats.take_seat(guest("b", None));
         assert_eq!(seats.of(&key).0.len(), 2);
-        first.over(Some(Some("10.0.0.2:1".parse().unwrap())));
+        first.over(Some(Whither::To("10.0.0.2:1".parse().unwrap())));
         drop(first);
         drop(second);
         assert_eq!(seats.of(&key).1.len(), 1, "who just left is nowhere");
         let mut back = seats.take_seat(guest("a", Some("10.0.0.2:1")));
         assert!(seats.of(&key).1.is_empty());
-        back.over(Some(None));
+        back.over(Some(Whither::Sought));
         drop(back);
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(seats.of(&key).1.is_empty());

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Settings;
 
-/// Whether a peer still gives signs of life. Slow is not dead: the clock rests while we do not listen.
+/// Whether a peer still gives signs of life. Slow is not dead: the clock rests while we do not listen, and any byte
+/// that is taken or said is a sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Liveness {
     seen: Duration,
@@ -45,6 +46,16 @@ impl Liveness {
 
     pub(crate) fn deadline(&self) -> Duration {
         self.asked.map_or(self.seen + self.interval, |asked| asked + self.timeout)
+    }
+
+    /// As [`Liveness::check`] while nothing can be asked, because the peer takes nothing: with not a byte taken or said
+    /// for as long as a ping may go unanswered, it is dead.
+    pub(crate) fn check_stuck(&mut self, now: Duration) -> Check {
+        if now >= self.stuck_deadline() { Check::Dead } else { Check::Fine }
+    }
+
+    pub(crate) fn stuck_deadline(&self) -> Duration {
+        self.asked.map_or(self.seen, |asked| asked.max(self.seen)) + self.timeout
     }
 }
 
@@ -118,5 +129,18 @@ mod tests {
         assert_eq!(life.check(life.deadline()), Check::Dead);
         life.seen(ms(30_000));
         assert_eq!(life.check(ms(30_001)), Check::Fine);
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_given_up_unasked() {
+        let mut life = Liveness::new(ms(0), ms(20_000), ms(10_000));
+        assert_eq!(life.check_stuck(ms(9_999)), Check::Fine);
+        life.seen(ms(9_999));
+        assert_eq!(life.check_stuck(ms(19_998)), Check::Fine, "any progress is a sign of life");
+        assert_eq!(life.check_stuck(life.stuck_deadline()), Check::Dead);
+        life.seen(ms(30_000));
+        assert_eq!(life.check(ms(50_000)), Check::Ask);
+        assert_eq!(life.check_stuck(ms(59_999)), Check::Fine, "it has all of its time from the ping on");
+        assert_eq!(life.check_stuck(ms(60_000)), Check::Dead);
     }
 }

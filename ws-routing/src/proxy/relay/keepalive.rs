@@ -34,12 +34,12 @@ impl Edge {
     }
 
     pub(super) fn tick_leg(&mut self, now: Duration, out: &mut impl Outputs) {
-        let (rests, sequence) = (self.leg_rests(), self.sequence);
+        let (rests, stuck, sequence) = (self.leg_rests(), self.leg_stuck(), self.sequence);
         let Some(leg) = &mut self.current else { return };
         if rests {
             return leg.life.seen(now);
         }
-        match leg.life.check(now) {
+        match if stuck { leg.life.check_stuck(now) } else { leg.life.check(now) } {
             Check::Ask => {
                 let payload = leg.book.own(PingKind::Keepalive, sequence);
                 let ping = leg.control(Opcode::Ping, &payload);
@@ -75,7 +75,10 @@ impl Edge {
     pub(super) fn keepalive_deadline(&self) -> Option<Duration> {
         let stall = self.client.stalled.map(|since| since + self.settings.stall_timeout);
         let client = self.listens_to_client().then(|| self.client.life.deadline());
-        let leg = self.current.as_ref().filter(|_| !self.leg_rests()).map(|leg| leg.life.deadline());
+        let leg = self.current.as_ref().filter(|_| !self.leg_rests()).map(|leg| match self.leg_stuck() {
+            true => leg.life.stuck_deadline(),
+            false => leg.life.deadline(),
+        });
         let kept = self.kept.as_ref().filter(|_| self.keeps_now());
         let ask = kept.filter(|_| self.client.decoder.at_frame()).and_then(|kept| kept.ask_at());
         let expire = kept.and_then(|kept| kept.expire_at());
@@ -94,6 +97,16 @@ impl Edge {
 
     /// Whether silence of the leg means nothing now: it is not read, or could not be asked.
     fn leg_rests(&self) -> bool {
-        !self.reads_leg() || self.blocked.client || self.blocked.leg || !self.client.decoder.at_frame()
+        !self.reads_leg() || self.blocked.client || !(self.leg_stuck() || self.can_ask_leg())
+    }
+
+    /// Whether a leg without a sidecar takes nothing: its app may be hung. A sidecar shows its life unasked, and looks
+    /// after its app itself.
+    fn leg_stuck(&self) -> bool {
+        self.blocked.leg && self.current.as_ref().is_some_and(|leg| !leg.shape.sidecar)
+    }
+
+    fn can_ask_leg(&self) -> bool {
+        !self.blocked.leg && self.client.decoder.at_frame()
     }
 }

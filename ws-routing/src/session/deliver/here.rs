@@ -16,7 +16,7 @@ use crate::{
     node::NodeId,
     session::{
         mailbox::{NotTaken, Outcome, Phase, Post},
-        seat::{Posted, Seat, Seats},
+        seat::{Posted, Seat, Seats, Whither},
     },
 };
 
@@ -125,6 +125,10 @@ pub(crate) struct Here {
 /// How long a call waits for a leg that is not live yet, or whose app is about to be left.
 const HELD_BACK: Duration = Duration::from_secs(2);
 
+/// How long nobody is told that a connection is gone whose leg was lost without a word: its balancer may be opening
+/// another.
+const UNSURE: Duration = Duration::from_secs(2);
+
 /// How long it is told where a connection has gone; longer only while this node owns its key by its own view.
 const NAMED: Duration = Duration::from_secs(10);
 
@@ -202,10 +206,12 @@ impl Here {
             if told.served.contains(&*gone.connection) || heard.has(&gone.connection) {
                 continue;
             }
+            let elapsed = gone.at.elapsed();
             match gone.to {
-                Some(node) if owns || gone.at.elapsed() < NAMED => heard.name(node),
-                None if gone.at.elapsed() < NAMED => heard.moving.push((*gone.connection).into()),
-                _ => {}
+                Whither::To(node) if owns || elapsed < NAMED => heard.name(node),
+                Whither::Sought if elapsed < NAMED => heard.moving.push((*gone.connection).into()),
+                Whither::Unsure if elapsed < UNSURE => heard.moving.push((*gone.connection).into()),
+                Whither::To(_) | Whither::Sought | Whither::Unsure => {}
             }
         }
         for node in self.holders.of(key) {

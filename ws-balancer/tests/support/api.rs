@@ -1,6 +1,6 @@
 //! A caller of the API, over one kept connection.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use serde_json::Value;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::wait::{bounded, secs};
+use super::wait::{bounded, secs};
 
 pub struct Api {
     addr: SocketAddr,
@@ -50,37 +50,60 @@ impl Api {
     }
 
     pub async fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Sent {
+        let call = self.try_call(method, path, headers, body);
+        bounded(secs(20), "an answer of the API", call).await.unwrap()
+    }
+
+    /// As [`Api::call`], where the sidecar may go away.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the connection says. With `ConnectionRefused` nothing was sent.
+    pub async fn try_call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Sent> {
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n", self.addr, body.len());
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => TcpStream::connect(self.addr).await.unwrap(),
+            None => TcpStream::connect(self.addr).await?,
         };
-        stream.set_nodelay(true).unwrap();
-        stream.write_all(&[head.as_bytes(), b"\r\n", body].concat()).await.unwrap();
-        let sent = bounded(secs(20), "an answer of the API", read(&mut stream)).await;
+        stream.set_nodelay(true)?;
+        stream.write_all(&[head.as_bytes(), b"\r\n", body].concat()).await?;
+        let sent = read(&mut stream).await?;
         if sent.header("connection") != Some("close") {
             self.stream = Some(stream);
         }
-        sent
+        Ok(sent)
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Sent {
+async fn read(stream: &mut TcpStream) -> io::Result<Sent> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             break at + 4;
         }
-        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "the API closed the connection");
+        more(stream, &mut bytes).await?;
     };
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let status = head.get(9..12).unwrap().parse().unwrap();
     let mut sent = Sent { status, head, body: bytes[end..].to_vec() };
     let length: usize = sent.header("content-length").map_or(0, |length| length.parse().unwrap());
     while sent.body.len() < length {
-        assert_ne!(stream.read_buf(&mut sent.body).await.unwrap(), 0, "the API closed the connection");
+        more(stream, &mut sent.body).await?;
     }
-    sent
+    Ok(sent)
+}
+
+async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
+    match stream.read_buf(bytes).await? {
+        0 => Err(io::Error::other("the API closed the connection")),
+        _ => Ok(()),
+    }
 }
