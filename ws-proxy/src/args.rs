@@ -95,20 +95,22 @@ pub struct RunArgs {
     #[arg(long, value_name = "IP", env = "POD_IP", hide = true, value_parser = pod_ip)]
     pub pod_ip: Option<IpAddr>,
 
-    /// Where the application is: ws://HOST:PORT[/PREFIX] (the client's path and query reach it, after the prefix), or
-    /// http://HOST:PORT[/PATH] for a CloudEvent by POST for each message.
+    /// Where the application is: ws://HOST:PORT[/PREFIX] (the client's path and query reach it, after the prefix),
+    /// http://HOST:PORT[/PATH] for a CloudEvent by POST for each message, or nats://HOST:PORT/SUBJECT-PREFIX for the same
+    /// through a NATS server.
     #[arg(long, value_name = "URL")]
     pub app: AppUrl,
 
-    /// How long an application behind HTTP may take for its whole answer to a message: then it is tried again.
+    /// How long an application behind HTTP or NATS may take for its whole answer to a message: then it is tried again.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive)]
     pub app_request_timeout: Duration,
 
-    /// How long a message is tried again at an application behind HTTP that fails, before its client is closed, 1011.
+    /// How long a message is tried again at an application behind HTTP or NATS that fails, before its client is closed,
+    /// 1011.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub app_retry: Duration,
 
-    /// The longest message that is handled whole: to and from an application behind HTTP, and sent through the API.
+    /// The longest message that is handled whole: to and from an application behind HTTP or NATS, and sent through the API.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub max_message: usize,
 
@@ -176,6 +178,18 @@ impl RunArgs {
             retry: self.app_retry,
             max_message: self.max_message,
             ..HttpSettings::default()
+        }
+    }
+
+    /// What requests to an application behind NATS may cost.
+    #[cfg(feature = "nats")]
+    #[must_use]
+    pub fn nats_settings(&self) -> ws_routing::app::NatsSettings {
+        ws_routing::app::NatsSettings {
+            request_timeout: self.app_request_timeout,
+            retry: self.app_retry,
+            max_message: self.max_message,
+            ..ws_routing::app::NatsSettings::default()
         }
     }
 

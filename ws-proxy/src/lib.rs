@@ -1,20 +1,19 @@
 //! The sidecar: start-up and shutdown on one page.
 
+mod app;
 mod args;
 mod drain_command;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use ws_routing::{
-    NodeId,
     admin::{self, Admin, Readiness, Routes},
-    app::{App, AppUrl, HttpApp},
     cli,
     drain::{self, Drain, Outcome},
-    metrics::{Metrics, SidecarMetrics},
+    metrics::Metrics,
     serve,
     session::{Sidecar, SidecarParts},
 };
@@ -49,6 +48,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
     let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
+    let app = app::open(&args, &node, sidecar_metrics.clone()).await?;
     let readiness = Readiness::new(drain.clone());
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
@@ -70,7 +70,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
     let parts_of = SidecarParts {
-        app: app(&args, &node, sidecar_metrics.clone()),
+        app,
         node,
         view,
         drain: drain.clone(),
@@ -100,14 +100,6 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
     }
     finish(outcome)
-}
-
-/// The way to the application.
-fn app(args: &RunArgs, node: &NodeId, metrics: SidecarMetrics) -> Arc<dyn App> {
-    match &args.app {
-        AppUrl::WebSocket(app) => Arc::new(app.clone()),
-        AppUrl::Http(url) => Arc::new(HttpApp::new(url.clone(), node.clone(), args.http_settings(), metrics)),
-    }
 }
 
 /// The stack: what serves balancers, peers and clients, from the arguments.

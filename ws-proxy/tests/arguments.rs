@@ -76,6 +76,15 @@ fn variable(flag: &str) -> String {
 }
 
 #[test]
+fn nats_wants_a_build_with_it() {
+    if !cfg!(feature = "nats") {
+        let app = ["--app", "nats://127.0.0.1:4222/chat"];
+        let rest = ["--members", "static:127.0.0.1:1", "--node", "127.0.0.1:7400"];
+        assert_refused(&run(&[&app[..], &rest].concat(), &[]), &["--app", "nats://", "feature `nats`"]);
+    }
+}
+
+#[test]
 fn every_flag_refuses_a_bad_value_in_one_line() {
     for (flag, value) in BAD {
         // The flag comes last: it is the only one that is wrong.

@@ -28,6 +28,11 @@ pub const SERVED: &str = "ws-routing-served";
 /// Between peers: the nodes that a send has asked already, comma-separated.
 pub const ASKED: &str = "ws-routing-asked";
 
+/// Between sidecars through NATS: the connection whose old node ends here, and whose new node begins.
+pub const NATS_MOVED: &str = "ws-routing-moved";
+/// In an application's answer through NATS: what the status of an HTTP answer is. Absent: 200.
+pub const NATS_STATUS: &str = "ws-status";
+
 /// Whether a header belongs to us, in either spelling that a server may read as ours: clients cannot send these.
 #[must_use]
 pub fn is_ours(header: &str) -> bool {

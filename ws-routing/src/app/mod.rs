@@ -1,13 +1,21 @@
 //! How a connection reaches the application. Each way is one file that gives a stream which speaks WebSocket, as a
 //! server does: what follows is the same for all.
 //!
-//! Reading order: `url` (what `--app` says), `websocket` (the plain way), `messages` and `far` (a WebSocket server
-//! within this process, for ways that speak something else), `http` (CloudEvents).
+//! Reading order: `url` (what `--app` says), `websocket` (the plain way); for ways that speak something else `messages`
+//! and `far` (a WebSocket server within this process), `row` (where a client's messages stand), `event` (CloudEvents),
+//! `verdict` (what an answer means), `insist` (handing over until it is taken); then those ways, `http` and `nats`.
 
+mod answer;
+mod event;
 mod far;
 mod http;
+mod insist;
 mod messages;
+#[cfg(feature = "nats")]
+mod nats;
+mod row;
 mod url;
+mod verdict;
 mod websocket;
 
 use std::{
@@ -20,7 +28,9 @@ use std::{
 pub(crate) use far::Far;
 pub use http::{HttpApp, HttpSettings};
 pub(crate) use messages::{Incoming, Message};
-pub use url::{AppUrl, HttpUrl, InvalidApp};
+#[cfg(feature = "nats")]
+pub use nats::{NatsApp, NatsError, NatsSettings};
+pub use url::{AppUrl, HttpUrl, InvalidApp, NatsUrl};
 pub use websocket::WebSocketApp;
 
 use crate::proxy::{

@@ -17,6 +17,8 @@ pub enum AppUrl {
     WebSocket(WebSocketApp),
     /// `http://HOST:PORT[/PATH]`: a CloudEvent for each message.
     Http(HttpUrl),
+    /// `nats://HOST:PORT/SUBJECT-PREFIX`: the same through a NATS server. Only a build with the feature `nats` has a way there.
+    Nats(NatsUrl),
 }
 
 impl FromStr for AppUrl {
@@ -26,6 +28,7 @@ impl FromStr for AppUrl {
         match text.split_once("://") {
             Some(("ws", _)) => text.parse().map(Self::WebSocket),
             Some(("http", _)) => text.parse().map(Self::Http),
+            Some(("nats", _)) => text.parse().map(Self::Nats),
             _ => Err(InvalidApp(())),
         }
     }
@@ -36,6 +39,7 @@ impl fmt::Display for AppUrl {
         match self {
             Self::WebSocket(app) => app.fmt(f),
             Self::Http(url) => url.fmt(f),
+            Self::Nats(url) => url.fmt(f),
         }
     }
 }
@@ -60,6 +64,42 @@ impl FromStr for HttpUrl {
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+/// Subjects at a NATS server, as `nats://HOST:PORT/SUBJECT-PREFIX` names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "nats"), allow(dead_code))] // it can be told, and refused
+pub struct NatsUrl {
+    pub(super) authority: Authority,
+    /// Words of letters, digits, `-` and `_`, with points between.
+    pub(super) prefix: String,
+}
+
+impl NatsUrl {
+    /// The longest prefix, in bytes: with a key behind it, a server's limit for a line of its protocol is far away.
+    pub const MAX_PREFIX: usize = 256;
+}
+
+impl FromStr for NatsUrl {
+    type Err = InvalidApp;
+
+    fn from_str(text: &str) -> Result<Self, InvalidApp> {
+        let (authority, path) = split(text, "nats://")?;
+        let prefix = path.strip_prefix('/').unwrap_or_default();
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if prefix.len() > Self::MAX_PREFIX || !prefix.split('.').all(is_word) {
+            return Err(InvalidApp(()));
+        }
+        Ok(Self { authority, prefix: prefix.into() })
+    }
+}
+
+impl fmt::Display for NatsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nats://{}/{}", self.authority, self.prefix)
     }
 }
 
@@ -131,8 +171,8 @@ fn is_host_and_port(text: &str) -> bool {
 /// Text that names no application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected ws://HOST:PORT[/PREFIX] or http://HOST:PORT[/PATH], such as ws://127.0.0.1:3001 or \
-     http://127.0.0.1:3001/events"
+    "expected ws://HOST:PORT[/PREFIX], http://HOST:PORT[/PATH] or nats://HOST:PORT/SUBJECT-PREFIX, such as \
+     ws://127.0.0.1:3001, http://127.0.0.1:3001/events or nats://127.0.0.1:4222/chat"
 )]
 pub struct InvalidApp(pub(super) ());
 
@@ -149,6 +189,7 @@ mod tests {
             ("ws://[::1]:3001/a/b/", "ws://[::1]:3001/a/b"),
             ("http://127.0.0.1:3001", "http://127.0.0.1:3001/"),
             ("http://app:80/events/", "http://app:80/events/"),
+            ("nats://nats:4222/chat.eu-1", "nats://nats:4222/chat.eu-1"),
         ] {
             assert_eq!(text.parse::<AppUrl>().unwrap().to_string(), shown);
         }
@@ -174,6 +215,13 @@ mod tests {
             "http://host:3001/a?x=1",
             "ws://host:3001/a b",
             "ws://host:3001/#a",
+            "nats://host:4222",
+            "nats://host:4222/",
+            "nats://host:4222/a.",
+            "nats://host:4222/a..b",
+            "nats://host:4222/a/b",
+            "nats://host:4222/a.*",
+            "nats://host:4222/>",
         ] {
             assert_eq!(text.parse::<AppUrl>(), Err(InvalidApp(())), "{text}");
         }

@@ -2,76 +2,40 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    io::DuplexStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::io::DuplexStream;
 
-use super::{
-    Shared,
-    event::Events,
-    verdict::{Verdict, judge},
-};
+use super::{HttpSettings, Shared, request::Requests};
 use crate::{
     app::{
         far::Far,
+        insist::{Attempt, insist, within},
         messages::{Incoming, Message},
+        row::{End, Pinged, Row},
+        verdict::{Verdict, is_text, judge},
     },
     frame::{Control, Opcode},
     metrics::AppRequest,
-    proxy::{
-        error::CloseReason,
-        handshake::LegHeaders,
-        relay::{Nonce, Ping, PingKind},
-    },
+    proxy::{error::CloseReason, handshake::LegHeaders, relay::Nonce},
 };
 
 /// One connection, from the application's yes to its last event.
 pub(super) struct Conversation {
     app: Arc<Shared>,
-    events: Events,
+    requests: Requests,
     far: Far<DuplexStream>,
-    /// By which the balancer's own frames are known.
-    nonce: Option<Nonce>,
-    /// By which the sidecar's own are.
-    mark: Nonce,
-    /// The next message is not the client's.
-    marked: bool,
-    /// How many client messages came before the next.
-    sequence: u64,
-    /// How many of the next messages may be repeats.
-    redelivered: u64,
-}
-
-/// How a conversation ends.
-enum End {
-    /// The client is served by another node now.
-    Moved,
-    /// The leg was cut.
-    Lost,
-    /// The client, or whoever relays it, has closed.
-    Closed { code: u16, reason: String },
-    /// We close.
-    Close { code: u16, reason: String },
-}
-
-impl From<CloseReason> for End {
-    fn from(reason: CloseReason) -> Self {
-        Self::Close { code: reason.code(), reason: reason.reason() }
-    }
+    row: Row,
 }
 
 impl Conversation {
     pub(super) fn new(
         app: Arc<Shared>,
-        events: Events,
+        requests: Requests,
         io: DuplexStream,
         leg: &LegHeaders,
         mark: Nonce,
     ) -> Self {
         let far = Far::new(io, app.settings.max_message);
-        let (nonce, sequence, redelivered) = (Nonce::of(leg), leg.sequence, leg.redelivered);
-        Self { app, events, far, nonce, mark, marked: false, sequence, redelivered }
+        Self { app, requests, far, row: Row::new(leg, mark) }
     }
 
     /// Serves the client until it is gone and the application knows.
@@ -89,7 +53,10 @@ impl Conversation {
                 (code, reason)
             }
         };
-        tokio::join!(self.app.disconnect(&self.events, self.sequence + 1, code, &reason), self.far.drain());
+        tokio::join!(
+            self.app.disconnect(&self.requests, self.row.missing(), code, &reason),
+            self.far.drain()
+        );
     }
 
     async fn serve(&mut self) -> End {
@@ -107,7 +74,7 @@ impl Conversation {
     }
 
     async fn message(&mut self, message: &Message) -> Option<End> {
-        let request = self.request(message);
+        let request = self.requests.message(self.row.next(), message);
         match self.app.hand_over(&request).await {
             Verdict::Reply(message) => {
                 self.far.send(&message).await;
@@ -123,53 +90,31 @@ impl Conversation {
         }
     }
 
-    fn request(&mut self, message: &Message) -> Vec<u8> {
-        if std::mem::take(&mut self.marked) {
-            return self.events.foreign_message(message);
-        }
-        self.sequence += 1;
-        let redelivered = self.redelivered > 0;
-        self.redelivered = self.redelivered.saturating_sub(1);
-        self.events.message(self.sequence, redelivered, message)
-    }
-
     async fn control(&mut self, control: &Control) -> Option<End> {
         match control.opcode {
             Opcode::Ping => {
-                self.ping(control.payload()).await;
+                if self.row.pinged(control.payload()) == Pinged::Asked {
+                    self.far.pong(control.payload()).await;
+                }
                 None
             }
-            Opcode::Close => Some(self.closed(control)),
+            Opcode::Close => Some(self.row.closed(control)),
             _ => None,
-        }
-    }
-
-    async fn ping(&mut self, payload: &[u8]) {
-        if let Some(mark) = Ping::parse(payload, self.mark) {
-            self.marked = mark.number == 0;
-            self.sequence += mark.number;
-            self.redelivered = self.redelivered.saturating_sub(mark.number);
-            return;
-        }
-        match self.nonce.and_then(|nonce| Ping::parse(payload, nonce)) {
-            // The sidecar has answered it. What came before the move was counted elsewhere.
-            Some(Ping { kind: PingKind::Live, number }) => self.sequence = number,
-            _ => self.far.pong(payload).await,
-        }
-    }
-
-    fn closed(&self, control: &Control) -> End {
-        let reason = String::from_utf8_lossy(control.payload().get(2..).unwrap_or_default());
-        match self.nonce.and_then(|nonce| nonce.unmark(&reason)) {
-            Some(_) => End::Moved,
-            None => End::Closed { code: control.code(), reason: reason.into_owned() },
         }
     }
 }
 
-/// The pause before the second attempt, doubled before each further one up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A message on its way to the application.
+struct HandOver<'a> {
+    app: &'a Shared,
+    request: &'a [u8],
+}
+
+impl Attempt for HandOver<'_> {
+    async fn attempt(&self, limit: Duration) -> Verdict {
+        self.app.attempt(AppRequest::Message, self.request, limit).await
+    }
+}
 
 /// The longest wait for the answer to a disconnect event.
 const DISCONNECT: Duration = Duration::from_secs(5);
@@ -177,22 +122,13 @@ const DISCONNECT: Duration = Duration::from_secs(5);
 impl Shared {
     /// Hands a message over, again and again if need be. [`Verdict::Again`]: the time for that is over.
     async fn hand_over(&self, request: &[u8]) -> Verdict {
-        let until = Instant::now() + self.settings.retry;
-        let (mut limit, mut pause) = (self.settings.request_timeout, FIRST_PAUSE);
-        loop {
-            match self.attempt(AppRequest::Message, request, limit).await {
-                Verdict::Again if Instant::now() + pause < until => sleep(jittered(pause)).await,
-                verdict => return verdict,
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            let left = until.saturating_duration_since(Instant::now());
-            limit = limit.min(left.max(Duration::from_secs(1)));
-        }
+        let HttpSettings { retry, request_timeout, .. } = self.settings;
+        insist(retry, request_timeout, &HandOver { app: self, request }).await
     }
 
     /// Tells that a client is gone, as well as it can.
-    async fn disconnect(&self, events: &Events, number: u64, code: u16, reason: &str) {
-        let request = events.disconnect(number, code, reason);
+    async fn disconnect(&self, requests: &Requests, number: u64, code: u16, reason: &str) {
+        let request = requests.disconnect(number, code, reason);
         let limit = self.settings.request_timeout.min(DISCONNECT);
         let verdict = self.attempt(AppRequest::Disconnect, &request, limit).await;
         if matches!(verdict, Verdict::Again | Verdict::Nonsense(_)) {
@@ -201,10 +137,7 @@ impl Shared {
     }
 
     async fn attempt(&self, kind: AppRequest, request: &[u8], limit: Duration) -> Verdict {
-        timeout(limit, self.request(kind, request)).await.unwrap_or_else(|_| {
-            self.count(kind, None);
-            Verdict::Again
-        })
+        within(limit, self.request(kind, request), || self.count(kind, None)).await
     }
 
     /// One request. Counted here unless it is given up on the way.
@@ -224,13 +157,8 @@ impl Shared {
             }
         };
         self.count(kind, Some(&reply));
-        let verdict = judge(reply.status(), reply.headers(), body);
+        let verdict = judge(reply.status().as_u16(), is_text(reply.headers()), body);
         self.pool.give_back(reply);
         verdict
     }
-}
-
-/// Between half and the whole of it, so that what failed together is not tried again together.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::random_range(0.5..1.0))
 }

@@ -1,33 +1,31 @@
 //! The application as an HTTP server: CloudEvents 1.0 in binary mode, one POST for each event, one at a time for each
 //! connection.
 //!
-//! Reading order: `event` (what is asked), `verdict` (what an answer means), `exchange` (one request and its answer, and
-//! the connections that are kept for it), `conversation` (one client's events in order).
+//! Reading order: `request` (what is asked), `exchange` (one request and its answer, and the connections that are kept
+//! for it), `conversation` (one client's events in order).
 
 mod conversation;
-mod event;
 mod exchange;
-mod verdict;
+mod request;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
 use tokio::time::timeout;
 
 use self::{
     conversation::Conversation,
-    event::Events,
     exchange::{Pool, Reply},
+    request::Requests,
 };
-use super::{App, AppError, AppLeg, FarEnd, HttpUrl, Opening};
+use super::{App, AppError, AppLeg, FarEnd, HttpUrl, Opening, answer::switching_protocols};
 use crate::{
     metrics::{AppRequest, SidecarMetrics},
     node::NodeId,
     proxy::{
         LegStream,
         connect::{OpenError, Opened, Upgraded},
-        handshake::{Handshake, LegHeaders, Nonsense, ResponseHead},
+        handshake::{Handshake, LegHeaders, Nonsense},
         relay::{BUFFER, Nonce},
     },
 };
@@ -87,15 +85,15 @@ impl HttpApp {
 
     async fn connect(&self, handshake: &Handshake, leg: &LegHeaders) -> Result<AppLeg, AppError> {
         let shared = &self.shared;
-        let events = Events::new(&shared.url, &shared.node, leg);
+        let requests = Requests::new(&shared.url, &shared.node, leg);
         let limit = shared.settings.connect_timeout;
-        let asked = timeout(limit, shared.pool.ask(&events.connect(handshake, leg))).await;
+        let asked = timeout(limit, shared.pool.ask(&requests.connect(handshake, leg))).await;
         let reply = asked.map_err(|_| OpenError::TimedOut.into()).flatten();
         shared.count(AppRequest::Connect, reply.as_ref().ok());
         let reply = reply?;
         match reply.status().as_u16() {
             101 => Err(OpenError::from(Nonsense("a 101 that nobody asked for")).into()),
-            200..=299 => self.accepted(reply, events, handshake, leg).await,
+            200..=299 => self.accepted(reply, requests, handshake, leg).await,
             _ => Ok(AppLeg { opened: Opened::Answered(reply.into_answer().map(LegStream::Tcp)), far: None }),
         }
     }
@@ -103,7 +101,7 @@ impl HttpApp {
     async fn accepted(
         &self,
         reply: Reply,
-        events: Events,
+        requests: Requests,
         handshake: &Handshake,
         leg: &LegHeaders,
     ) -> Result<AppLeg, AppError> {
@@ -113,48 +111,13 @@ impl HttpApp {
         self.shared.pool.give_back_soon(reply).await;
         let (near, far) = tokio::io::duplex(BUFFER);
         let mark = rand::random();
-        let conversation = Conversation::new(Arc::clone(&self.shared), events, far, leg, Nonce(mark));
+        let conversation = Conversation::new(Arc::clone(&self.shared), requests, far, leg, Nonce(mark));
         let upgraded = Upgraded { io: LegStream::Local(near), leftover: Bytes::new(), answer };
         let settings = &self.shared.settings;
         let linger = settings.retry + settings.request_timeout;
         let far = FarEnd { run: Box::pin(conversation.run()), linger, mark, pinged: false };
         Ok(AppLeg { opened: Opened::Upgraded(upgraded), far: Some(far) })
     }
-}
-
-/// The 101 that stands for the application's 2xx: with its headers, as far as they do not describe a body.
-fn switching_protocols(handshake: &Handshake, headers: &HeaderMap) -> Result<ResponseHead, OpenError> {
-    let mut out = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {}\r\n",
-        handshake.accept()
-    )
-    .into_bytes();
-    for (name, value) in headers {
-        if passes(name.as_str()) {
-            out.extend(
-                [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].iter().copied().flatten(),
-            );
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-    let whole = ResponseHead::parse(&out)?.ok_or(Nonsense("more than 32 KiB of head"))?;
-    Ok(whole.0)
-}
-
-/// Whether a header of the application's yes is of use to the client.
-fn passes(name: &str) -> bool {
-    let of_the_answer = [
-        header::CONNECTION.as_str(),
-        header::UPGRADE.as_str(),
-        header::TRANSFER_ENCODING.as_str(),
-        header::TRAILER.as_str(),
-        header::ETAG.as_str(),
-        header::ACCEPT_RANGES.as_str(),
-        "keep-alive",
-    ];
-    let websocket = name.starts_with("sec-websocket-") && name != header::SEC_WEBSOCKET_PROTOCOL.as_str();
-    !of_the_answer.contains(&name) && !websocket && !name.starts_with("content-") && !name.starts_with("ce-")
 }
 
 impl App for HttpApp {

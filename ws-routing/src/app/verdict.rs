@@ -1,11 +1,9 @@
 //! What an application's answer to a message means.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 
-use crate::{
-    app::{AppError, messages::Message},
-    proxy::connect::{OpenError, PumpError},
-};
+use super::{AppError, messages::Message};
+use crate::proxy::connect::{OpenError, PumpError};
 
 /// What is to be done about a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,12 +22,12 @@ pub(super) enum Verdict {
     Nonsense(&'static str),
 }
 
-/// Judges an answer whose body was read: `None`, it was too long.
-pub(super) fn judge(status: StatusCode, headers: &HeaderMap, body: Option<Vec<u8>>) -> Verdict {
-    match (status.as_u16(), body) {
+/// Judges an answer by its status, and whether a body of it would be text. `None`: the body was too long.
+pub(super) fn judge(status: u16, text: bool, body: Option<Vec<u8>>) -> Verdict {
+    match (status, body) {
         (200..=299, None) => Verdict::Nonsense("an answer over the limit of a message"),
         (200..=299, Some(body)) if body.is_empty() => Verdict::Handled,
-        (200..=299, Some(payload)) => reply(is_text(headers), payload),
+        (200..=299, Some(payload)) => reply(text, payload),
         (500..=599, _) => Verdict::Again,
         (410, _) => Verdict::Gone,
         (300..=499, _) => Verdict::Dropped,
@@ -45,8 +43,13 @@ fn reply(text: bool, payload: Vec<u8>) -> Verdict {
 }
 
 /// `text/*` and JSON go to the client as text.
-fn is_text(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+pub(super) fn is_text(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    is_text_type(kind.unwrap_or_default())
+}
+
+/// The same of the value of a `Content-Type`.
+pub(super) fn is_text_type(kind: &str) -> bool {
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind.starts_with("text/") || kind == "application/json" || kind.ends_with("+json")
 }
@@ -75,7 +78,7 @@ mod tests {
 
     fn judged(status: u16, kind: Option<&'static str>, body: Option<&[u8]>) -> Verdict {
         let headers = kind.map(|kind| (header::CONTENT_TYPE, kind.parse().unwrap()));
-        judge(StatusCode::from_u16(status).unwrap(), &headers.into_iter().collect(), body.map(Vec::from))
+        judge(status, is_text(&headers.into_iter().collect()), body.map(Vec::from))
     }
 
     #[test]
