@@ -22,10 +22,15 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|kind| kind == "rs") && !is_tests(&path) {
             files.push(path);
         }
     }
+}
+
+/// `tests.rs`, `plan_tests.rs`.
+fn is_tests(path: &Path) -> bool {
+    path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests"))
 }
 
 /// What is compiled into the programs: no comments, no tests, which come last in a file.

@@ -88,7 +88,8 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Says and waits, and lets the follower hear it.
+/// Says and waits, and lets the follower hear it and the watcher see it: of two snapshots in one moment it would see the
+/// last one only, which may be what it saw before.
 async fn perform(say: &mpsc::UnboundedSender<Answer>, steps: impl IntoIterator<Item = Step>) {
     for step in steps {
         match step {
@@ -96,6 +97,9 @@ async fn perform(say: &mpsc::UnboundedSender<Answer>, steps: impl IntoIterator<I
             Step::Fail => say.send(Err(SourceError::new("no route to host"))).unwrap(),
             Step::Wait(0) => {}
             Step::Wait(millis) => sleep(Duration::from_millis(millis)).await,
+        }
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
         }
     }
 }
