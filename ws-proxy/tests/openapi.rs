@@ -92,10 +92,18 @@ async fn the_description_is_true() {
         (key, "DELETE", "/v1/keys/k", &text, b"", 200),
         ("/v1/owner/{key}", "GET", "/v1/owner/k", &text, b"", 200),
         ("/v1/owner/{key}", "GET", "/v1/owner/k?n=0", &text, b"", 400),
+        (send, "PUT", "/v1/keys/k/messages", &text, b"x", 405),
+        (key, "PATCH", "/v1/keys/k", &text, b"", 405),
+        ("/v1/messages", "GET", "/v1/messages", &text, b"", 405),
     ] {
         let answer = api.call(method, target, headers, body).await;
         assert_eq!(answer.status, status, "{method} {target} {answer:?}");
-        assert_described(&description, path, &method.to_lowercase(), &answer);
+        let described = match (status, path) {
+            (405, "/v1/keys/{key}") => "get".into(),
+            (405, _) => "post".into(),
+            _ => method.to_lowercase(),
+        };
+        assert_described(&description, path, &described, &answer);
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) async fn send(
         (Caller::Peer, _) => answer_peer(api, &bytes).await,
         (Caller::App, None) => answer_app(api, &bytes).await,
         (Caller::App, Some(scope)) => match api.idempotency().claim(scope, &bytes).await? {
+            Claim::Said(said) if said.status != 200 => return Ok(said.into_answer()),
             Claim::Said(said) => said.body.as_array().cloned().unwrap_or_default(),
             Claim::First(first) => {
                 let sender = api.clone();

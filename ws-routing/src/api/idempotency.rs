@@ -86,7 +86,8 @@ pub(super) struct First {
     results: Idempotency,
     scope: Scope,
     said: watch::Sender<Option<Said>>,
-    kept: bool,
+    /// It was told what became of it.
+    told: bool,
 }
 
 impl Idempotency {
@@ -134,7 +135,7 @@ impl Idempotency {
         results.bytes += cost;
         let (said, waiting) = watch::channel(None);
         results.known.insert(scope.clone(), Known { body: *body, said: waiting, cost });
-        Ok(Ok(First { results: self.clone(), scope: scope.clone(), said, kept: false }))
+        Ok(Ok(First { results: self.clone(), scope: scope.clone(), said, told: false }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Results> {
@@ -163,25 +164,31 @@ impl Results {
 impl First {
     /// This is the result. Only a success and an unknown outcome are kept: all else may be tried again.
     pub(super) fn said(mut self, said: &Said) {
-        if matches!(said.status, 200 | 504) {
-            self.kept = true;
-            let mut results = self.results.lock();
-            let more = said.body.to_string().len();
-            results.bytes += more;
-            if let Some(known) = results.known.get_mut(&self.scope) {
-                known.cost += more;
-            }
-            results.order.push_back((Instant::now(), self.scope.clone()));
-            drop(results);
-            self.said.send_replace(Some(said.clone()));
+        self.tell(said);
+    }
+
+    fn tell(&mut self, said: &Said) {
+        self.told = true;
+        let mut results = self.results.lock();
+        if !matches!(said.status, 200 | 504) {
+            return results.remove(&self.scope);
         }
+        let more = said.body.to_string().len();
+        results.bytes += more;
+        if let Some(known) = results.known.get_mut(&self.scope) {
+            known.cost += more;
+        }
+        results.order.push_back((Instant::now(), self.scope.clone()));
+        drop(results);
+        self.said.send_replace(Some(said.clone()));
     }
 }
 
 impl Drop for First {
     fn drop(&mut self) {
-        if !self.kept {
-            self.results.lock().remove(&self.scope);
+        if !self.told {
+            // It was given up on the way: it may have been delivered, so it is not to be sent again.
+            self.tell(&Said::given_up());
         }
     }
 }
@@ -214,7 +221,8 @@ mod tests {
         assert!(results.claim(scope("a"), b"other").await.is_err());
         assert!(matches!(results.claim(scope("b"), b"body").await.unwrap(), Claim::First(_)));
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(matches!(results.claim(scope("a"), b"other").await.unwrap(), Claim::First(_)));
+        let Claim::First(first) = results.claim(scope("a"), b"other").await.unwrap() else { panic!() };
+        first.said(&said(404));
         assert_eq!(results.lock().bytes, 0);
     }
 
@@ -228,6 +236,14 @@ mod tests {
         let Claim::First(first) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
         first.said(&said(504));
         assert!(matches!(results.claim(scope("a"), b"body").await.unwrap(), Claim::Said(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_on_the_way_is_unknown_and_not_tried_again() {
+        let results = Idempotency::default();
+        drop(results.claim(scope("a"), b"body").await.unwrap());
+        let Claim::Said(said) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
+        assert_eq!(said.status, 504);
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,6 +51,12 @@ impl Said {
         }
     }
 
+    /// Of a call that a fault of ours has ended: what it did is not known.
+    pub(super) fn given_up() -> Self {
+        let detail = "the call was given up; whether it was delivered is unknown";
+        Self { status: 504, body: json!({"type": "ack-timeout", "status": 504, "detail": detail}) }
+    }
+
     fn problem(status: u16, kind: &str, detail: &str, key: &Key) -> Self {
         let body = json!({"type": kind, "status": status, "detail": detail, "key": key.as_str()});
         Self { status, body }

@@ -201,7 +201,9 @@ impl Api {
             // Who asked may have gone.
             let _ = done.send(work.await);
         });
-        waiting.await.map_err(|_| Problem::new(500, "internal", "the send was given up"))
+        // A fault of ours says nothing of what was delivered.
+        let unknown = "the call was given up; whether it was delivered is unknown";
+        waiting.await.map_err(|_| Problem::new(504, "ack-timeout", unknown))
     }
 
     /// Who owns a key, by this node's view.

@@ -23,6 +23,7 @@ pub(super) fn switching_protocols(
     )
     .into_bytes();
     put(&mut out, headers);
+    out.extend_from_slice(b"\r\n");
     parse(&out)
 }
 

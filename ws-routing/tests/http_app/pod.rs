@@ -1,6 +1,6 @@
 //! A sidecar in front of an application behind HTTP, and legs to it made of bytes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::client::IntoClientRequest as _};
 use ws_routing::{
     Node, NodeId,
-    app::{HttpApp, HttpSettings},
+    app::{App, HttpApp, HttpSettings},
     drain,
     frame::{self, Header, Opcode},
     membership::{Fixed, View},
@@ -43,16 +43,28 @@ impl Pod {
         relay: Settings,
         route_field: Option<&str>,
     ) -> Self {
+        let url = format!("http://{app}/events").parse().unwrap();
+        let app = move |node, metrics| Arc::new(HttpApp::new(url, node, settings, metrics)) as Arc<dyn App>;
+        Self::start_app(app, None, relay, route_field).await
+    }
+
+    /// A sidecar in front of any application; it is alone unless there is a view.
+    pub async fn start_app(
+        app: impl FnOnce(NodeId, SidecarMetrics) -> Arc<dyn App>,
+        view: Option<View>,
+        relay: Settings,
+        route_field: Option<&str>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let node = NodeId::from(addr);
         let (all, metrics) = Metrics::for_sidecar("test");
-        let url = format!("http://{app}/events").parse().unwrap();
         let (signal, drain) = drain::channel();
+        let alone = || View::fixed(Fixed::new([Node::new(node.clone())]).members(0));
         let parts = SidecarParts {
-            node: node.clone(),
-            app: std::sync::Arc::new(HttpApp::new(url, node.clone(), settings, metrics.clone())),
-            view: View::fixed(Fixed::new([Node::new(node)]).members(0)),
+            app: app(node.clone(), metrics.clone()),
+            view: view.unwrap_or_else(alone),
+            node,
             drain,
             metrics: all.clone(),
             sidecar_metrics: metrics.clone(),
