@@ -24,7 +24,7 @@ const OWN_APP: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Retry {
     attempts: u32,
-    at: Option<Duration>,
+    pub(super) at: Option<Duration>,
     /// The app refused the handshake for good: no further move.
     refused: bool,
 }
@@ -32,11 +32,11 @@ pub(super) struct Retry {
 /// Legs lost, and replaced at the very node, within the last seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
-    last: [Option<Duration>; 2],
+    pub(super) last: [Option<Duration>; 2],
 }
 
 impl Losses {
-    const WINDOW: Duration = Duration::from_secs(10);
+    pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
     fn replaced_at_same_node(&mut self, now: Duration) {
         self.last = [self.last[1], Some(now)];
@@ -366,6 +366,9 @@ impl Edge {
 
     /// The current leg's node may not see that it is left.
     fn fence(&mut self) {
+        if seeded::has(Bug::NoFence) {
+            return;
+        }
         if let Some(leg) = self.current.as_ref().filter(|leg| leg.shape.sidecar && !leg.shape.own) {
             self.actions.push_back(Action::Fence(leg.shape.nonce));
         }

@@ -8,8 +8,8 @@ use super::Settings;
 /// that is taken or said is a sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Liveness {
-    seen: Duration,
-    asked: Option<Duration>,
+    pub(super) seen: Duration,
+    pub(super) asked: Option<Duration>,
     interval: Duration,
     timeout: Duration,
 }

@@ -38,7 +38,7 @@ impl End {
 #[derive(Clone, Debug)]
 pub(super) struct Ending {
     end: End,
-    until: Duration,
+    pub(super) until: Duration,
     /// The client has said Close, or what it says is not understood any more.
     client: Ear,
     /// The leg's Close has been seen, or there is no leg.

@@ -23,10 +23,6 @@ mod seeded;
 #[cfg(test)]
 mod explore;
 #[cfg(test)]
-mod model;
-#[cfg(test)]
-mod model_app;
-#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

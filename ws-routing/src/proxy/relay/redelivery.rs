@@ -7,6 +7,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use super::seeded::{self, Bug};
 use crate::frame::Header;
 
 /// How client messages are kept. Off by default: [`Settings::redelivery`](super::Settings::redelivery).
@@ -35,12 +36,12 @@ const TRIES: u8 = 2;
 pub(super) struct Kept {
     settings: Redelivery,
     /// Whole messages, in order. The confirmed ones are in front.
-    messages: VecDeque<Message>,
+    pub(super) messages: VecDeque<Message>,
     /// The message that is passing.
     open: Option<Open>,
     /// The bytes of all of them.
-    bytes: usize,
-    unasked: Unasked,
+    pub(super) bytes: usize,
+    pub(super) unasked: Unasked,
     /// The client is not read until there is room.
     full: bool,
     /// The client's Close waits until nothing is kept.
@@ -49,10 +50,10 @@ pub(super) struct Kept {
 }
 
 #[derive(Clone, Debug)]
-struct Message {
+pub(super) struct Message {
     number: u64,
     frames: Vec<u8>,
-    confirmed: Option<Duration>,
+    pub(super) confirmed: Option<Duration>,
     tries: u8,
 }
 
@@ -65,8 +66,8 @@ enum Open {
 
 /// The messages that no ping has asked about.
 #[derive(Clone, Debug, Default)]
-struct Unasked {
-    since: Option<Duration>,
+pub(super) struct Unasked {
+    pub(super) since: Option<Duration>,
     bytes: usize,
     last: u64,
 }
@@ -230,10 +231,22 @@ impl Kept {
         std::mem::take(&mut self.counts)
     }
 
+    /// The bytes of all that is there.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        let open = match &self.open {
+            Some(Open::Kept(frames)) => frames.len(),
+            _ => 0,
+        };
+        self.messages.iter().map(|message| message.frames.len()).sum::<usize>() + open
+    }
+
     fn drop_confirmed(&mut self) -> bool {
         match self.messages.front() {
             Some(message) if message.confirmed.is_some() => {
-                self.bytes -= message.frames.len();
+                if !seeded::has(Bug::LeakBuffer) {
+                    self.bytes -= message.frames.len();
+                }
                 self.messages.pop_front();
                 true
             }

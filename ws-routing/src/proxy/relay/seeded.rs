@@ -19,6 +19,10 @@ pub(super) enum Bug {
     ConfirmEarly,
     /// A move that was put off is due for ever.
     ForgetRetry,
+    /// A node that is left without a Close is not told.
+    NoFence,
+    /// What is let go of still counts as kept.
+    LeakBuffer,
 }
 
 /// Whether that mistake is made: never, but for tests and for programs built with `seeded-bugs`.
