@@ -78,3 +78,29 @@ async fn compression_behind_sidecars_survives_a_move() {
 async fn compression_of_plain_nodes_survives_a_move() {
     still_right_after_a_move(Setup::plain(1)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_messages_are_delivered_again_to_the_next_pod() {
+    let Some(python) = python::with_websockets() else { return };
+    let mut cluster = Setup::sidecars(2).balancer(&["--redelivery", "on"]).start().await;
+    let _apps = [compress(&mut cluster, python, 1).await, compress(&mut cluster, python, 2).await];
+    let id = cluster.client_of(1, 0);
+    let uri = format!("ws://{}/", cluster.addr());
+    let mut client = Script::start(python, include_str!("deflate/client.py"), &[uri, key(id)]);
+    let agreed = client.line().await.expect("the client has ended");
+    assert!(agreed.starts_with("agreed permessage-deflate"), "{agreed}");
+    for _ in 0..20 {
+        assert_eq!(ask(&mut client).await, ("pod-1".to_owned(), true));
+    }
+    // Longer than the hold: this client takes every answer for that to its latest message.
+    tokio::time::sleep(millis(1500)).await;
+    cluster.pods[&1].signal("STOP");
+    client.say("go").await;
+    // It may not be on its way yet: then it waits for the new leg, and is right there as well.
+    tokio::time::sleep(millis(200)).await;
+    cluster.kill(1);
+    assert_eq!(client.line().await.as_deref(), Some("pod-2 right"));
+    for _ in 0..20 {
+        assert_eq!(ask(&mut client).await, ("pod-2".to_owned(), true));
+    }
+}

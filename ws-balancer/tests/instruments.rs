@@ -8,13 +8,13 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use support::{
-    App, Client, Logs, Raw,
+    App, Client, Logs, Raw, answers,
     app::{Answers, Manners},
-    checker::{Faults, Verdict, check, wrong_pod},
+    checker::{Faults, Verdict, check, silences, wrong_pod},
     client::finish,
     eventually,
     fault::{Fault, Mode},
-    log::{AppEntry, AppEvent, ClientEntry, ClientEvent},
+    log::{AppEntry, AppEvent, ClientEntry, ClientEvent, SendEntry},
     owner,
     range::{APP, LISTEN, Range},
     raw,
@@ -137,6 +137,116 @@ fn words_of_the_new_pod_before_the_last_of_the_old_are_reordered() {
         clients.swap(old, new);
     });
     assert_eq!(verdict.down, Faults { reordered: 1, ..Faults::default() });
+}
+
+#[test]
+fn what_an_app_sees_after_it_was_given_up_is_late_and_not_reordered() {
+    let verdict = after(|_, apps| {
+        let stale = apps.remove(got(apps, 1, 1));
+        apps.push(stale);
+    });
+    assert_eq!(verdict.up, Faults { late: 1, ..Faults::default() });
+}
+
+#[test]
+fn an_announced_copy_may_come_before_the_one_that_was_sent_first() {
+    let repeated = |announced| {
+        after(move |_, apps| {
+            let stale = apps.remove(got(apps, 1, 1));
+            let opened = apps.iter().position(|e| e.leg == 2).unwrap();
+            apps[opened].event = AppEvent::Opened { redelivered: announced };
+            apps.insert(opened + 1, AppEntry { leg: 2, ..stale.clone() });
+            apps.push(stale);
+        })
+    };
+    assert_eq!(repeated(1).up, Faults { announced: 1, ..Faults::default() });
+    assert_eq!(repeated(0).up, Faults { repeated: 1, ..Faults::default() });
+}
+
+#[test]
+fn a_loss_is_told_with_its_client_and_time() {
+    let (clients, _) = good();
+    let sent = clients.iter().find(|e| e.client == 1 && e.event == ClientEvent::Sent(1)).unwrap().at;
+    let verdict = after(|_, apps| _ = apps.remove(got(apps, 1, 1)));
+    // The two logs of two calls of `good` begin at different times.
+    assert_eq!(verdict.losses.len(), 1);
+    assert!(verdict.losses[0].client == 1 && verdict.losses[0].up && verdict.losses[0].at >= sent);
+    let verdict = after(|clients, _| _ = clients.remove(heard(clients, 0, 1)));
+    assert!(verdict.losses[0].client == 0 && !verdict.losses[0].up);
+}
+
+#[test]
+fn a_silence_is_the_longest_time_between_two_arrivals() {
+    let (_, mut apps) = good();
+    let (since, until) = (apps[0].at, apps[0].at + secs(60));
+    let last = got(&apps, 1, 2);
+    apps[last].at += secs(7);
+    let silences = silences(&apps, since, until);
+    assert!((secs(7)..secs(8)).contains(&silences[&1]) && silences[&0] < secs(1), "{silences:?}");
+}
+
+/// What is said of three sends of one caller to one client, which is told all of them, after a change.
+fn answers_after(change: impl FnOnce(&mut Vec<ClientEntry>, &mut Vec<SendEntry>)) -> answers::Answers {
+    let at = Instant::now();
+    let (mut clients, mut sends) = (Vec::new(), Vec::new());
+    for n in 0..3 {
+        let (asked, answered) = (at + millis(10 * n), at + millis(10 * n + 5));
+        clients.push(ClientEntry { at: asked, client: 0, event: ClientEvent::Pushed { caller: 0, n } });
+        let received = n == 1;
+        sends.push(SendEntry { caller: 0, n, client: 0, asked, answered, received, status: Some(200) });
+    }
+    change(&mut clients, &mut sends);
+    answers::check(&clients, &sends)
+}
+
+#[test]
+fn true_answers_are_not_complained_of() {
+    let good = answers_after(|_, _| {});
+    assert_eq!((good.wrong(), good.unheard.len(), good.statuses[&200]), (0, 0, 3));
+    for unknown in [None, Some(504)] {
+        let heard = answers_after(|_, sends| sends[0].status = unknown);
+        assert_eq!(heard.wrong(), 0);
+        let never = answers_after(|clients, sends| {
+            clients.remove(0);
+            sends[0].status = unknown;
+        });
+        assert_eq!((never.wrong(), never.unheard.len()), (0, 0));
+    }
+}
+
+#[test]
+fn wrong_answers_are_found() {
+    let unheard = answers_after(|clients, _| _ = clients.remove(0));
+    assert_eq!(
+        (unheard.unheard.len(), unheard.wrong()),
+        (1, 0),
+        "whether that is wrong depends on the fault"
+    );
+    let received = answers_after(|clients, _| _ = clients.remove(1));
+    assert_eq!((received.false_received, received.wrong()), (1, 1));
+    for refusal in [404, 429, 503] {
+        let refused = answers_after(|_, sends| sends[0].status = Some(refusal));
+        assert_eq!((refused.false_refusals, refused.wrong()), (1, 1), "{refusal}");
+    }
+    let twice = answers_after(|clients, _| clients.push(clients[0].clone()));
+    assert_eq!((twice.repeated, twice.wrong()), (1, 1));
+    let swapped = answers_after(|clients, _| clients.swap(0, 2));
+    assert_eq!(swapped.reordered, 2, "both come after the last: {swapped}");
+}
+
+#[test]
+fn not_found_is_right_of_a_client_that_was_closed_and_of_no_other() {
+    let absent = |closed_at: Option<Duration>| {
+        answers_after(|clients, sends| {
+            let gone = clients.pop().unwrap();
+            sends[2].status = Some(404);
+            if let Some(before) = closed_at {
+                let at = sends[2].answered - before;
+                clients.push(ClientEntry { at, event: ClientEvent::Closed(None), ..gone });
+            }
+        })
+    };
+    assert_eq!((absent(None).not_found, absent(Some(millis(1))).not_found), (1, 0));
 }
 
 #[test]

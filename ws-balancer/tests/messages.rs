@@ -11,7 +11,7 @@ use support::{
     app::pattern,
     client::{Socket, open},
     eventually, raw,
-    wait::{bounded, secs},
+    wait::{bounded, millis, secs},
 };
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
@@ -232,4 +232,25 @@ async fn a_client_that_does_not_read_slows_its_app_and_nobody_else() {
         echoed(&mut other, Message::binary(pattern(10_000))).await;
     }
     assert_eq!(bounded(secs(60), "the flood", lazy.message()).await.unwrap().1.len(), FLOOD);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_is_closed_1008_and_another_is_not() {
+    let cluster = Setup::sidecars(1).balancer(&["--stall-timeout", "2s"]).start().await;
+    let mut stuck = Raw::connect(cluster.addr(), "/", "ws-user-id: stuck\r\nx-client: 1\r\n").await.unwrap();
+    let mut other = cluster.client(2).await;
+    // In the middle of a frame it could only be cut.
+    stuck.bytes(&raw::masked(true, raw::TEXT, b"!bytes 60000").repeat(500)).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let stalled = "ws_connections_closed_total{code=\"1008\"}";
+    eventually(secs(20), "it is closed", async || {
+        other.ask(secs(5)).await;
+        let metrics = cluster.balancer.admin("/metrics").await.text();
+        metrics.lines().any(|line| line == format!("{stalled} 1"))
+    })
+    .await;
+    assert!(began.elapsed() >= millis(1900), "{:?}", began.elapsed());
+    eventually(secs(10), "its app is rid of it", async || cluster.app(1).clients() == [2]).await;
+    other.leave().await;
+    assert!(cluster.verdict().closed.is_empty());
 }

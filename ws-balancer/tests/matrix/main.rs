@@ -2,7 +2,9 @@
 //! a checker that compares what all sides have seen.
 //!
 //! Some cases run by default. `MATRIX=long cargo test -p ws-balancer --test matrix -- --nocapture` runs all of them
-//! and prints the table; any other word runs the cases whose name contains it.
+//! and prints the table; any other word runs the cases whose name contains it. With a balancer that makes a mistake the
+//! run has to find something: `WS_SEEDED_BUG=SkipAtSwitch MATRIX='pod added' cargo test -p ws-balancer --test matrix
+//! --features ws-routing/seeded-bugs`.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod cases;
@@ -27,7 +29,10 @@ async fn no_fault_breaks_the_contract() {
     }
     println!("\n{}", report::table(&rows));
     let broken: Vec<String> = rows.iter().filter(|row| !row.broken.is_empty()).map(Row::complaint).collect();
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    match std::env::var("WS_SEEDED_BUG") {
+        Err(_) => assert!(broken.is_empty(), "{}", broken.join("\n")),
+        Ok(bug) => assert!(!broken.is_empty(), "{bug} was not found"),
+    }
 }
 
 /// The cases to run, each with redelivery off or on.

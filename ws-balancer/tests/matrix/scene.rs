@@ -139,7 +139,8 @@ fn judge(cluster: &Cluster, permits: Permits, redelivery: bool, window: &Window)
     let stays = |client: u32| client < CLIENTS && !closes.contains_key(&client);
     let lost = |up: bool| losses.iter().filter(move |l| l.up == up && stays(l.client));
     let excused = |at: Instant, up: bool| permits.crash && amid(at) && !(up && redelivery);
-    let unheard = answers.unheard.iter().filter(|at| !(permits.crash && amid(**at))).count();
+    let told = |(client, at): &(u32, Instant)| stays(*client) && !(permits.crash && amid(*at));
+    let unheard = answers.unheard.iter().filter(|send| told(send)).count();
     let silences = checker::silences(&apps, window.struck, window.ended);
     let mut pauses: Vec<Duration> =
         silences.iter().filter(|(id, _)| stays(**id)).map(|(_, d)| d.saturating_sub(PACE)).collect();

@@ -14,8 +14,8 @@ use super::log::{ClientEntry, ClientEvent, SendEntry};
 pub struct Answers {
     /// How many were answered how; 0: the connection to the API broke.
     pub statuses: BTreeMap<u16, usize>,
-    /// Answered 200 as written, and never heard: when each was asked.
-    pub unheard: Vec<Instant>,
+    /// Answered 200 as written, and never heard: for whom each was, and when it was asked.
+    pub unheard: Vec<(u32, Instant)>,
     /// Answered 200 as received, and never heard.
     pub false_received: usize,
     /// Surely not delivered, as it was said, but heard.
@@ -30,7 +30,7 @@ pub struct Answers {
 
 impl Answers {
     /// How many answers or deliveries were wrong, whatever has happened. What is [`Answers::unheard`] may be right
-    /// where a leg was lost.
+    /// where a leg or the client was lost.
     pub fn wrong(&self) -> usize {
         self.false_received + self.false_refusals + self.not_found + self.repeated + self.reordered
     }
@@ -69,7 +69,7 @@ pub fn check(clients: &[ClientEntry], sends: &[SendEntry]) -> Answers {
                 answers.reordered += usize::from(before.is_some_and(|before| *place < before));
             }
             (Some(200), None) if send.received => answers.false_received += 1,
-            (Some(200), None) => answers.unheard.push(send.asked),
+            (Some(200), None) => answers.unheard.push((send.client, send.asked)),
             // Unknown is always true.
             (None | Some(504), _) => {}
             (Some(_), Some(_)) => answers.false_refusals += 1,

@@ -1,7 +1,8 @@
 //! A WebSocket application inside the test, whose manners can be changed while it runs.
 //!
-//! It answers calls by words (see `numbered`), echoes everything else, and obeys three commands of its clients:
-//! `!close CODE REASON`, `!bytes N` (says that many binary bytes) and `!headers` (says the handshake's headers).
+//! It answers calls by words (see `numbered`), echoes everything else, and obeys four commands of its clients:
+//! `!close CODE REASON`, `!bytes N` (says that many binary bytes), `!headers` (says the handshake's headers) and `!die`
+//! (drops the connection, as if it had crashed on that message).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -324,6 +325,9 @@ impl Leg {
     }
 
     async fn obey(&mut self, command: &str) -> bool {
+        if command == "die" {
+            return false;
+        }
         let mut words = command.splitn(3, ' ');
         let reply = match (words.next(), words.next(), words.next()) {
             (Some("close"), Some(code), reason) => close(code.parse().unwrap(), reason.unwrap_or("")),

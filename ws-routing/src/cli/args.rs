@@ -290,7 +290,8 @@ pub struct KeepaliveArgs {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
     pub ping_timeout: Duration,
 
-    /// How long an app may answer no ping before it is given up; its event loop may be busy.
+    /// How long an app may answer no ping, or take nothing of what waits, before it is given up; its event loop may be
+    /// busy.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive)]
     pub app_timeout: Duration,
 }

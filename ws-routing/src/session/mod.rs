@@ -8,8 +8,6 @@ pub(crate) mod deliver;
 mod drive;
 mod fence;
 mod legs;
-#[cfg(test)]
-mod liveness_tests;
 mod mailbox;
 mod merge;
 mod relay;
@@ -17,6 +15,9 @@ mod route_field;
 mod seat;
 mod sender;
 mod sidecar;
+
+#[cfg(test)]
+mod liveness_tests;
 
 pub use crate::metrics::Ack;
 pub use deliver::SendSettings;
