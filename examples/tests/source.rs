@@ -56,11 +56,7 @@ fn signals_are_listened_for_in_one_file() {
 #[test]
 fn the_environment_is_read_in_one_file() {
     // Beside the command line only what no program that is released contains: the explorer, and the seeded bugs.
-    let readers = [
-        "ws-routing/src/cli/mod.rs",
-        "ws-routing/src/proxy/relay/explore.rs",
-        "ws-routing/src/proxy/relay/seeded.rs",
-    ];
+    let readers = ["ws-routing/src/cli/mod.rs", "ws-routing/src/proxy/relay/seeded.rs"];
     assert_eq!(files_with(&["env::var", "env::args"]), readers);
 }
 
