@@ -40,6 +40,9 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let node = args.node()?;
     let tokens = args.peers.open()?;
+    let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
+    let app = app::open(&args, &node, sidecar_metrics.clone()).await?;
+    // Bad configuration is one line, with nothing before it.
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     if tokens.is_none() {
@@ -47,8 +50,6 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     }
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
-    let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
-    let app = app::open(&args, &node, sidecar_metrics.clone()).await?;
     let readiness = Readiness::new(drain.clone());
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
