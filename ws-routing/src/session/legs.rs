@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{
     drive::Drive,
-    fence::Fences,
+    fence::{Fenced, Fences},
     relay::{Session, Shape, Within},
     route_field::RouteField,
-    seat::{Guest, Seats, Whither},
+    seat::{Guest, Seated, Seats, Whither},
 };
 use crate::{
     app::{App, AppError, AppLeg, FarEnd},
@@ -73,10 +73,12 @@ impl Legs {
         match opened {
             Opened::Upgraded(upgraded) => {
                 let _guard = self.drain.guard();
+                // Who reads the 101 may have somebody send to the key at once: it has to be found by then.
+                let arrival = self.take_in(head, leg, &upgraded, peer);
                 let answer = upgraded.answer.render(Some(self.state()));
                 if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
                     self.metrics.handshake().observe(began.elapsed());
-                    self.relay(io, head, leg, upgraded, (peer, &mut far)).await;
+                    self.relay(io, head, arrival, upgraded, &mut far).await;
                 } else {
                     drop(upgraded);
                 }
@@ -141,30 +143,40 @@ impl Legs {
         members.nodes().iter().any(|node| node.state == NodeState::Ready && node.id != self.node)
     }
 
-    async fn relay<L>(
+    /// Makes the leg known, to senders and to who may cut it.
+    fn take_in(
         &self,
-        io: L,
         head: &RequestHead,
         leg: LegHeaders,
-        upgraded: Upgraded<LegStream>,
-        (peer, far): (Option<SocketAddr>, &mut Option<FarEnd>),
-    ) where
-        L: AsyncRead + AsyncWrite + Unpin,
-    {
+        upgraded: &Upgraded<LegStream>,
+        peer: Option<SocketAddr>,
+    ) -> Arrival {
         let nonce = Nonce::of(&leg);
-        let shape = Shape {
-            compressed: upgraded.answer.agreed().deflate.is_some(),
-            moved_in: leg.moved_from.is_some(),
-            within: far.as_ref().map(|far| Within { mark: Nonce(far.mark), pinged: far.pinged }),
-        };
-        let own = Nonce(rand::random());
-        let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
         let connection = leg.connection.unwrap_or_default();
         let fenced = self.fences.take_in(&connection, nonce);
         let remote = client(&head.parts.headers).or_else(|| peer.map(|peer| peer.to_string().into()));
         let subprotocol = upgraded.answer.agreed().protocol.as_deref().map(Into::into);
         let guest = Guest { key: leg.key, connection, moved_from: leg.moved_from, remote, subprotocol };
-        let mut seated = self.seats.take_seat(guest);
+        Arrival { nonce, fenced, seated: self.seats.take_seat(guest) }
+    }
+
+    async fn relay<L>(
+        &self,
+        io: L,
+        head: &RequestHead,
+        Arrival { nonce, fenced, mut seated }: Arrival,
+        upgraded: Upgraded<LegStream>,
+        far: &mut Option<FarEnd>,
+    ) where
+        L: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shape = Shape {
+            compressed: upgraded.answer.agreed().deflate.is_some(),
+            moved_in: seated.seat().guest().moved_from.is_some(),
+            within: far.as_ref().map(|far| Within { mark: Nonce(far.mark), pinged: far.pinged }),
+        };
+        let own = Nonce(rand::random());
+        let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
         let _counted = self.counted.then(|| Counted::new(&self.metrics));
         let down = Wire::new(io, &head.leftover());
         let up = Wire::new(upgraded.io, &upgraded.leftover);
@@ -188,6 +200,13 @@ impl Legs {
             "leg ended"
         );
     }
+}
+
+/// A leg that others know of, until this is dropped.
+struct Arrival {
+    nonce: Option<Nonce>,
+    fenced: Fenced,
+    seated: Seated,
 }
 
 /// Runs `drive`, and the far end of its stream beside it as long as that has something to do.
