@@ -103,6 +103,16 @@ impl Default for SendSettings {
     }
 }
 
+/// The longest time that a call takes, unless a receipt may take longer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+impl SendSettings {
+    /// The longest time that a call takes.
+    pub(super) fn longest(&self) -> Duration {
+        DEADLINE.max(self.ack_timeout)
+    }
+}
+
 /// What a call has come to elsewhere.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
@@ -208,17 +218,23 @@ impl Here {
             }
             let elapsed = gone.at.elapsed();
             match gone.to {
+                Whither::To(node) if self.was_asked_since(&node, told, elapsed) => {}
                 Whither::To(node) if owns || elapsed < NAMED => heard.name(node),
                 Whither::Sought if elapsed < NAMED => heard.moving.push((*gone.connection).into()),
                 Whither::Unsure if elapsed < UNSURE => heard.moving.push((*gone.connection).into()),
                 Whither::To(_) | Whither::Sought | Whither::Unsure => {}
             }
         }
-        for node in self.holders.of(key) {
-            if node != self.node {
+        for (node, told_at) in self.holders.of(key) {
+            if node != self.node && !self.was_asked_since(&node, told, told_at.elapsed()) {
                 heard.name(node);
             }
         }
+    }
+
+    /// Whether a node was asked in this call after something that happened `elapsed` ago: no call takes so long.
+    fn was_asked_since(&self, node: &NodeId, told: &Told, elapsed: Duration) -> bool {
+        elapsed > self.settings.longest() && told.asked.contains(node)
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod reply;
 mod tasks;
 mod views;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -45,9 +45,6 @@ pub(crate) struct Delivered {
     pub(crate) verdict: Verdict,
     pub(crate) connections: Vec<Value>,
 }
-
-/// The longest time that a call takes, unless a receipt may take longer.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 impl Deliver {
     pub(crate) fn new(here: Here, tokens: Option<PeerTokens>, metrics: SidecarMetrics) -> Self {
@@ -139,7 +136,7 @@ impl Deliver {
     }
 
     fn end(&self) -> Instant {
-        Instant::now() + DEADLINE.max(self.here.settings.ack_timeout)
+        Instant::now() + self.here.settings.longest()
     }
 }
 

@@ -50,11 +50,11 @@ impl Holders {
         }
     }
 
-    /// The nodes that hold a key besides this one.
-    pub(crate) fn of(&self, key: &Key) -> Vec<NodeId> {
+    /// The nodes that hold a key besides this one, and when they said so last.
+    pub(crate) fn of(&self, key: &Key) -> Vec<(NodeId, Instant)> {
         let (told, now) = (self.lock(), Instant::now());
         let holders = told.get(key).into_iter().flatten();
-        holders.filter(|(_, at)| now < *at + LAPSE).map(|(node, _)| node.clone()).collect()
+        holders.filter(|(_, at)| now < *at + LAPSE).cloned().collect()
     }
 
     fn sweep(&self) {
@@ -133,9 +133,10 @@ mod tests {
         holders.note(&first, [key.clone()]);
         tokio::time::advance(Duration::from_secs(20)).await;
         holders.note(&second, [key.clone()]);
-        assert_eq!(holders.of(&key), [first, second.clone()]);
+        let known = || holders.of(&key).into_iter().map(|(node, _)| node).collect::<Vec<_>>();
+        assert_eq!(known(), [first, second.clone()]);
         tokio::time::advance(Duration::from_secs(11)).await;
-        assert_eq!(holders.of(&key), [second]);
+        assert_eq!(known(), [second]);
         tokio::time::advance(Duration::from_secs(20)).await;
         holders.sweep();
         assert!(holders.lock().is_empty());
