@@ -47,6 +47,8 @@ pub struct Manners {
     pub subprotocol: Option<&'static str>,
     /// False: accepts connections and never reads them.
     pub reads: bool,
+    /// How long it takes to answer a Close.
+    pub lingers: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ impl Default for Manners {
             refuses: None,
             subprotocol: None,
             reads: true,
+            lingers: Duration::ZERO,
         }
     }
 }
@@ -318,6 +321,9 @@ impl Leg {
             Message::Binary(bytes) => self.socket.send(Message::Binary(bytes)).await.is_ok(),
             Message::Close(frame) => {
                 self.log(AppEvent::Ended(frame.map(|f| f.code.into())));
+                let lingers = self.shared.manners.lock().unwrap().lingers;
+                // The library answers it when it is called again.
+                sleep(lingers).await;
                 true
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => true,

@@ -16,8 +16,9 @@ use super::{
     wait::{eventually, secs},
 };
 
-/// The balancer's host in the range; pods count from 1.
+/// The balancer's host in the range, and a second one's; pods count from 1.
 const BALANCER: u8 = 250;
+const SECOND_BALANCER: u8 = 251;
 /// The link to a pod is at the pod's host plus this.
 const LINKS: u8 = 100;
 
@@ -136,13 +137,22 @@ impl Cluster {
         for host in 1..=setup.pods {
             pods.insert(host, start_pod(&range, &setup, &members, &logs, host).await);
         }
-        let mut balancer = Process::balancer(&balancer_flags(&range, &setup, &members));
+        let mut balancer = Process::balancer(&balancer_flags(&range, &setup, &members, BALANCER));
         // Without members it does not get ready, as it should.
         balancer.answers(if setup.pods == 0 { "/livez" } else { "/readyz" }).await;
         for sidecar in pods.values_mut().filter_map(|pod| pod.sidecar.as_mut()) {
             sidecar.ready().await;
         }
         Self { balancer, pods, members, logs, range, setup }
+    }
+
+    /// Starts another balancer in front of the same pods, with further flags. Where its clients connect.
+    pub async fn second_balancer(&self, flags: &[&str]) -> (Process, SocketAddr) {
+        let setup = self.setup.clone().balancer(flags);
+        let flags = balancer_flags(&self.range, &setup, &self.members, SECOND_BALANCER);
+        let mut balancer = Process::balancer(&flags);
+        balancer.ready().await;
+        (balancer, self.range.addr(SECOND_BALANCER, CLIENTS))
     }
 
     /// Where clients connect.
@@ -283,8 +293,8 @@ async fn start_pod(
     Pod { id, app, sidecar, link, view }
 }
 
-fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile) -> Vec<String> {
-    let at = |port| range.addr(BALANCER, port).to_string();
+fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
+    let at = |port| range.addr(host, port).to_string();
     let flags = [("--listen", at(CLIENTS)), ("--admin", at(ADMIN)), ("--members", members.uri())];
     with(flags, &setup.balancer)
 }

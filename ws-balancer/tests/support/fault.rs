@@ -34,6 +34,7 @@ pub struct Fault {
     legs: watch::Sender<Mode>,
     peers: watch::Sender<Mode>,
     resets: watch::Sender<()>,
+    unheard: watch::Sender<Option<String>>,
     task: tokio::task::AbortHandle,
 }
 
@@ -41,10 +42,10 @@ impl Fault {
     pub async fn start(addr: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
         let ((legs, of_legs), (peers, of_peers)) = (watch::channel(Mode::Pass), watch::channel(Mode::Pass));
-        let resets = watch::Sender::new(());
-        let modes = Modes { legs: of_legs, peers: of_peers };
+        let (resets, unheard) = (watch::Sender::new(()), watch::Sender::new(None));
+        let modes = Modes { legs: of_legs, peers: of_peers, unheard: unheard.subscribe() };
         let task = tokio::spawn(accept(listener, target, modes, resets.clone())).abort_handle();
-        Self { addr, legs, peers, resets, task }
+        Self { addr, legs, peers, resets, unheard, task }
     }
 
     /// Changes what happens from now on, to living connections too.
@@ -56,6 +57,12 @@ impl Fault {
     /// The same for the calls of peers alone.
     pub fn set_peers(&self, mode: Mode) {
         self.peers.send_replace(mode);
+    }
+
+    /// New connections whose first bytes hold this text are accepted, and nothing of them passes: the target is dead for
+    /// some, and well for others.
+    pub fn leave_unheard(&self, mark: Option<String>) {
+        self.unheard.send_replace(mark);
     }
 
     /// Resets every living connection, once. New ones pass.
@@ -74,16 +81,27 @@ impl Drop for Fault {
 struct Modes {
     legs: watch::Receiver<Mode>,
     peers: watch::Receiver<Mode>,
+    unheard: watch::Receiver<Option<String>>,
 }
 
 impl Modes {
-    /// What holds for a connection, by its first bytes.
-    async fn of(self, client: &TcpStream) -> watch::Receiver<Mode> {
-        let mut first = [0; 3];
-        while matches!(client.peek(&mut first).await, Ok(1 | 2)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    /// What holds for a connection, by its first bytes; `None`: nothing of it passes, and now it ends.
+    async fn of(mut self, client: &TcpStream) -> Option<watch::Receiver<Mode>> {
+        // A head is written at once.
+        let mut first = [0; 4096];
+        let read = loop {
+            match client.peek(&mut first).await {
+                Ok(1 | 2) => tokio::time::sleep(Duration::from_millis(1)).await,
+                read => break read.unwrap_or(0),
+            }
+        };
+        let text = String::from_utf8_lossy(&first[..read]).into_owned();
+        let heard = |mark: &Option<String>| mark.as_ref().is_none_or(|mark| !text.contains(mark.as_str()));
+        if !heard(&self.unheard.borrow()) {
+            drop(self.unheard.wait_for(heard).await);
+            return None;
         }
-        if first == *b"PRI" { self.peers } else { self.legs }
+        Some(if text.starts_with("PRI") { self.peers } else { self.legs })
     }
 }
 
@@ -99,7 +117,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, mut modes: Modes, res
         }
         let (modes, resets) = (modes.clone(), resets.subscribe());
         connections.spawn(async move {
-            let mut modes = modes.of(&client).await;
+            let Some(mut modes) = modes.of(&client).await else { return };
             let passable = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
             if passable.is_ok_and(|mode| mode == Mode::Cut) {
                 return drop(client.set_zero_linger());
