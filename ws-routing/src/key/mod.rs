@@ -37,8 +37,12 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`] as [`Key::new`], or when the decoded bytes are not UTF-8.
+    /// [`InvalidKey`] as [`Key::new`], or when a `%` is not followed by two hexadecimal digits or the decoded bytes are
+    /// not UTF-8.
     pub fn decode(text: &str) -> Result<Self, InvalidKey> {
+        if !is_well_escaped(text) {
+            return Err(InvalidKey(Fault::BadEscape));
+        }
         let text = percent_decode_str(text).decode_utf8().map_err(|_| InvalidKey(Fault::NotUtf8))?;
         Self::new(text)
     }
@@ -62,6 +66,14 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether each `%` is followed by two hexadecimal digits.
+pub(crate) fn is_well_escaped(text: &str) -> bool {
+    let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    let mut parts = text.split('%').map(str::as_bytes);
+    parts.next();
+    parts.all(|part| is_hex(part.first()) && is_hex(part.get(1)))
 }
 
 /// All but RFC 3986's unreserved characters.
@@ -106,4 +118,6 @@ enum Fault {
     TooLong(usize),
     #[error("the key is not UTF-8: expected 1 to 512 bytes of UTF-8")]
     NotUtf8,
+    #[error("the key has a % without two hexadecimal digits: expected percent-encoding")]
+    BadEscape,
 }
