@@ -57,3 +57,21 @@ pub(super) async fn read(mut body: impl RequestBody, most: usize) -> Result<Byte
     }
     Ok(all.map_or(first, BytesMut::freeze))
 }
+
+/// Reads what is left of a body that nobody wants, if it is there already and short: then its connection can be kept.
+pub(super) async fn discard(body: &mut impl RequestBody) -> bool {
+    const WAIT: Duration = Duration::from_millis(50);
+    const MOST: usize = 64 * 1024;
+    let (end, mut read) = (Instant::now() + WAIT, 0);
+    while !body.is_end_stream() {
+        match timeout_at(end, body.frame()).await {
+            Ok(Some(Ok(frame))) => read += frame.into_data().map_or(0, |data| data.len()),
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+        if read > MOST {
+            return false;
+        }
+    }
+    true
+}

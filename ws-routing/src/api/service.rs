@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header, request::Parts};
+use http::{HeaderValue, Method, Request, Version, header, request::Parts};
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -12,10 +12,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Semaphore, oneshot},
+    time::timeout,
 };
 
 use super::{
-    body::RequestBody, bulk, holders, idempotency::Idempotency, keys, messages, openapi, rewind::Rewind,
+    body::{self, RequestBody},
+    bulk, holders,
+    idempotency::Idempotency,
+    keys, messages, openapi,
+    rewind::Rewind,
 };
 use crate::{
     admin::{self, Answer, Problem, Routes, answer},
@@ -72,11 +77,15 @@ const FIRST: Duration = Duration::from_secs(60);
 /// How long a peer's connection may be silent before it is asked.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// How long a peer may take to close a connection that was closed to it.
+/// How long a caller may say nothing on a connection that was closed to it, and how long it may go on.
 const FAREWELL: Duration = Duration::from_millis(500);
+const FAREWELLS: Duration = Duration::from_secs(5);
 
-/// The most bytes of a request's head: the ids of many connections may travel in one.
+/// The most bytes of a request's head between peers: the ids of many connections may travel in one.
 const HEAD: u32 = 256 * 1024;
+
+/// Bytes that are read at a time, and the longest head, of a connection of HTTP/1.
+const BUFFER: usize = 64 * 1024;
 
 impl Api {
     pub(crate) fn new(
@@ -114,7 +123,7 @@ impl Api {
     }
 
     /// Takes over a connection of which `read` was read, an HTTP/1 request's head first.
-    pub(crate) async fn http1<S>(&self, io: S, read: Bytes, peer: SocketAddr, caller: Caller)
+    pub(crate) async fn http1<S>(&self, mut io: S, read: Bytes, peer: SocketAddr, caller: Caller)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -123,19 +132,19 @@ impl Api {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE)
-            .max_buf_size(HEAD as usize)
-            .serve_connection(TokioIo::new(Rewind::new(read, io)), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = self.shared.drain.ended() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(Rewind::new(read, &mut io)), service);
+        let ended = {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = self.shared.drain.ended() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection to the API ended early");
-        }
+        see_off(&mut io, peer, ended).await;
     }
 
     /// Takes over a connection of which `read` was read, HTTP/2's preface first.
@@ -167,12 +176,7 @@ impl Api {
                 }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection to the API ended early");
-        }
-        // What the peer has sent meanwhile must not keep it from reading which requests were answered.
-        let rest = async { while io.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {} };
-        let _ = tokio::time::timeout(FAREWELL, rest).await;
+        see_off(&mut io, peer, ended).await;
     }
 
     pub(crate) fn deliver(&self) -> &Deliver {
@@ -219,10 +223,16 @@ impl Api {
     ) -> Result<Answer, Infallible> {
         // A process that drains ends when what it was asked is answered.
         let _guard = self.shared.drain.guard();
-        let mut answer = match self.route(request, peer, caller).await {
+        let (parts, mut body) = request.into_parts();
+        let version = parts.version;
+        let mut answer = match self.route(parts, &mut body, peer, caller).await {
             Ok(answer) => answer,
             Err(problem) => problem.into_answer(),
         };
+        if version < Version::HTTP_2 && !body::discard(&mut body).await {
+            // What is left of the body would be taken for the next request.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if caller == Caller::Peer {
             let state = if self.shared.drain.is_draining() { NodeState::Draining } else { NodeState::Ready };
             answer.headers_mut().insert(contract::STATE, HeaderValue::from_static(state.as_str()));
@@ -232,11 +242,11 @@ impl Api {
 
     async fn route(
         &self,
-        request: Request<impl RequestBody>,
+        parts: Parts,
+        body: impl RequestBody,
         peer: SocketAddr,
         caller: Caller,
     ) -> Result<Answer, Problem> {
-        let (parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         if caller == Caller::Peer {
             if path == contract::PROBE {
@@ -255,13 +265,13 @@ impl Api {
             (Some(Resource::Holders), &Method::POST) if caller == Caller::Peer => {
                 holders::note(self, body).await
             }
-            (Some(Resource::Key(key)), &Method::GET) => {
+            (Some(Resource::Key(key)), &Method::GET | &Method::HEAD) => {
                 Ok(keys::show(self, caller, &decode(key)?, &parts).await)
             }
             (Some(Resource::Key(key)), &Method::DELETE) => {
                 keys::close(self, caller, &decode(key)?, &parts).await
             }
-            (Some(Resource::Key(_)), _) => Err(wrong_method("GET, DELETE")),
+            (Some(Resource::Key(_)), _) => Err(wrong_method("GET, HEAD, DELETE")),
             (Some(Resource::Messages(_) | Resource::Bulk), _) => Err(wrong_method("POST")),
             _ => Ok(self.shared.routes.answer(peer, parts).await),
         }
@@ -279,6 +289,17 @@ impl Api {
             }
         }
     }
+}
+
+/// Takes what a caller goes on to say where nobody listens: it must not keep it from reading what it was answered.
+async fn see_off(io: &mut (impl AsyncRead + Unpin), peer: SocketAddr, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection to the API ended early");
+    }
+    let mut buffer = [0; 1024];
+    let rest = async { while matches!(timeout(FAREWELL, io.read(&mut buffer)).await, Ok(Ok(1..))) {} };
+    // It is closed in any case.
+    let _ = timeout(FAREWELLS, rest).await;
 }
 
 /// What a path is about.
