@@ -61,6 +61,19 @@ async fn from_each_pod_to_each_key_exactly_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_found_as_soon_as_it_has_its_101() {
+    let cluster = Setup::sidecars(2).start().await;
+    let mut apis = [api(&cluster, 1), api(&cluster, 2)];
+    for id in 0..100 {
+        let key = support::client::key(id);
+        let (socket, _) = support::client::open(cluster.addr(), "/", &[("ws-user-id", &key)]).await.unwrap();
+        let sent = apis[id as usize % 2].send(&key, "welcome", "").await;
+        assert_eq!(sent.status, 200, "{sent:?}");
+        drop(socket);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn presence_devices_close_bulk_and_the_app() {
     let cluster = Setup::sidecars(3).start().await;
     let mut api = api(&cluster, 1);
@@ -133,85 +146,6 @@ async fn a_room_on_two_nodes_is_reached_as_a_whole() {
     for member in room {
         assert_eq!(member.heard(expected.len()).await, expected);
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_wrong_is_told() {
-    let cluster = Setup::sidecars(1).sidecar(&["--max-message", "1KiB"]).start().await;
-    let mut api = api(&cluster, 1);
-    let _client = Listener::connect(cluster.addr(), "k").await;
-    let text = ("content-type", "text/plain");
-    for (method, path, header, body, status, kind) in [
-        ("POST", "/v1/keys/k/messages", text, &b"\xff"[..], 400, "not-utf8"),
-        ("POST", "/v1/keys/k/messages", text, &[b'x'; 1025][..], 413, "too-large"),
-        ("POST", "/v1/keys/k/messages?ack=maybe", text, b"", 400, "bad-parameter"),
-        ("POST", "/v1/keys/k/messages?to=moon", text, b"", 400, "bad-parameter"),
-        ("POST", "/v1/keys/%ff/messages", text, b"", 400, "bad-key"),
-        ("POST", "/v1/keys/k/messages", ("idempotency-key", ""), b"", 400, "bad-idempotency-key"),
-        ("PUT", "/v1/keys/k", text, b"", 405, "method-not-allowed"),
-        ("DELETE", "/v1/keys/k?code=1005", text, b"", 400, "bad-parameter"),
-        ("GET", "/v1/nothing", text, b"", 404, "not-found"),
-    ] {
-        let answer = api.call(method, path, &[header], body).await;
-        assert_eq!(
-            (answer.status, answer.json()["type"].as_str()),
-            (status, Some(kind)),
-            "{path} {answer:?}"
-        );
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    }
-    let whole = api.call("POST", "/v1/keys/k/messages", &[text], &[b'x'; 1024]).await;
-    assert_eq!(whole.status, 200, "{whole:?}");
-    let owner = api.call("GET", "/v1/owner/k?n=1", &[], b"").await;
-    assert_eq!(owner.json()["owner"], cluster.pods[&1].id.as_str());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repeat_with_the_same_idempotency_key_changes_nothing() {
-    let cluster = Setup::sidecars(2).start().await;
-    let mut api = api(&cluster, 1);
-    let client = Listener::connect(cluster.addr(), "k").await;
-    let once = [("idempotency-key", "a1"), ("content-type", "text/plain")];
-    let path = "/v1/keys/k/messages";
-    let first = api.call("POST", path, &once, b"one").await;
-    for _ in 0..3 {
-        let repeat = api.call("POST", path, &once, b"one").await;
-        assert_eq!((repeat.status, repeat.json()), (200, first.json()));
-    }
-    let other = api.call("POST", path, &once, b"two").await;
-    assert_eq!((other.status, other.json()["type"].as_str()), (409, Some("idempotency-conflict")));
-    assert_eq!(api.send("k", "end", "").await.status, 200);
-    assert_eq!(client.heard(2).await, ["one", "end"]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_never_reads_is_refused_and_others_are_not() {
-    let cluster = Setup::sidecars(1).start().await;
-    let mut api = api(&cluster, 1);
-    let headers = [("ws-user-id", "stuck")];
-    let (stuck, _) = support::client::open(cluster.addr(), "/", &headers).await.unwrap();
-    let reader = Listener::connect(cluster.addr(), "reader").await;
-    let block = "x".repeat(100_000);
-    let mut accepted = 0;
-    let refused = loop {
-        let sent = api.send("stuck", &block, "").await;
-        if sent.status != 200 {
-            break sent;
-        }
-        accepted += 1;
-        assert!(accepted < 300, "nothing bounds it");
-    };
-    assert_eq!(
-        (refused.status, refused.json()["type"].as_str()),
-        (429, Some("slow-consumer")),
-        "{refused:?}"
-    );
-    assert!(refused.header("retry-after").is_some());
-    for n in 0..20 {
-        assert_eq!(api.send("reader", &n.to_string(), "?ack=received").await.status, 200);
-    }
-    assert_eq!(reader.heard(20).await.len(), 20);
-    drop(stuck);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@
 mod listener;
 mod moves;
 mod never_reading;
+mod nonsense;
 mod room;
 mod stalled;
 #[path = "../../../ws-balancer/tests/support/mod.rs"]
