@@ -87,3 +87,49 @@ async fn two_hundred_messages_are_answered_in_order_over_failures_and_a_move() {
     assert_eq!(told, expected, "each in order, with its own id, at one pod only");
     assert!(!apps[1].of("message").is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_pod_may_have_had_comes_again_under_the_same_id_and_says_so() {
+    let mut cluster = Setup::http(2).balancer(&["--redelivery", "on"]).start().await;
+    let hangs = |request: &Request| match (request.kind(), request.text()) {
+        ("message", "hang") => Answer::Hang,
+        _ => Answer::echo(request),
+    };
+    let first = HttpApp::start(&cluster.app_addr(1).to_string(), hangs).await;
+    let second = HttpApp::start(&cluster.app_addr(2).to_string(), Answer::echo).await;
+    let id = cluster.client_of(1, 0);
+    let (mut socket, _) = open(cluster.addr(), "/", &[("ws-user-id", &key(id))]).await.unwrap();
+    let said = ["one", "two", "hang", "unread"];
+    for text in said {
+        socket.send(Message::text(text)).await.unwrap();
+    }
+    for text in &said[..2] {
+        let heard = bounded(secs(20), "an answer", socket.next()).await.unwrap().unwrap();
+        assert_eq!(heard, Message::text(*text));
+    }
+    eventually(secs(20), "the app has it", async || first.of("message").len() == 3).await;
+    cluster.kill(1);
+    socket.send(Message::text("new")).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|last| *last != Message::text("new")) {
+        heard.push(bounded(secs(20), "an answer", socket.next()).await.unwrap().unwrap());
+    }
+    // What was answered within the hold comes again, too.
+    let all: Vec<Message> = said.iter().chain(&["new"]).map(|text| Message::text(*text)).collect();
+    assert_eq!(heard[heard.len() - 3..], all[2..]);
+    assert!(all.ends_with(&heard));
+    let told = second.of("message");
+    assert_eq!(told.len(), heard.len());
+    let (new, again) = told.split_last().unwrap();
+    assert_eq!((new.text(), new.header("ce-redelivered")), ("new", ""));
+    let known: BTreeMap<String, String> =
+        first.of("message").iter().map(|had| (had.text().into(), had.header("ce-id").into())).collect();
+    for request in again {
+        assert_eq!(request.header("ce-redelivered"), "true", "{request:?}");
+        if let Some(id) = known.get(request.text()) {
+            assert_eq!(request.header("ce-id"), id);
+        }
+    }
+    let ids: Vec<&str> = told.iter().map(|request| request.header("ce-id")).collect();
+    assert_eq!(ids.last().unwrap().split_once('/').unwrap().1, "5", "{ids:?}");
+}

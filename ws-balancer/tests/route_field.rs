@@ -6,7 +6,10 @@ mod support;
 use futures_util::{SinkExt as _, StreamExt as _};
 use support::{
     Setup,
+    api::Api,
     client::{Socket, key, open},
+    eventually,
+    range::API,
     wait::{bounded, secs},
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -61,4 +64,61 @@ async fn a_message_reaches_the_recipients_app_at_another_pod_and_over_a_move() {
     assert_eq!(hear(&mut alices).await, Message::text(report));
     alices.close(None).await.unwrap();
     assert!(matches!(hear(&mut alices).await, Message::Close(_)));
+}
+
+/// How many messages each of two senders has for a recipient whose app stands still, and how long they are: together more
+/// than all buffers on their way.
+const WAITING: usize = 15;
+const LONG: usize = 600_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_recipient_cannot_take_now_is_tried_again_until_it_can() {
+    let cluster = Setup::sidecars(2).sidecar(&["--route-field", "recipientId"]).start().await;
+    let bob = cluster.client_of(2, 0);
+    let alice = cluster.client_of(1, 0);
+    let carol = cluster.client_of(1, alice + 1);
+    let mut sockets = Vec::new();
+    for id in [bob, alice, carol] {
+        let headers = [("ws-user-id", key(id)), ("x-client", id.to_string())];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        sockets.push(open(cluster.addr(), "/", &headers).await.unwrap().0);
+    }
+    let [mut bob_heard, senders @ ..] = <[Socket; 3]>::try_from(sockets).unwrap();
+    cluster.app(2).freeze(true);
+    let to_bob = |sender: u32, n: usize| {
+        let pad = "x".repeat(LONG);
+        format!(r#"{{"recipientId":"{}","from":{sender},"n":{n},"pad":"{pad}"}}"#, key(bob))
+    };
+    let send = async |mut socket: Socket, sender: u32| {
+        for n in 0..WAITING {
+            say(&mut socket, &to_bob(sender, n)).await;
+        }
+        say(&mut socket, "mine").await;
+        assert_eq!(hear(&mut socket).await, Message::text("mine"), "what was sent before is not lost");
+    };
+    let [alice_says, carol_says] = senders;
+    let thaw = async {
+        // The same way is closed to others: there is no room, or none within two seconds.
+        let (mut api, mut refused) = (Api::new(cluster.range.addr(1, API)), [429, 503].map(|s| (s, false)));
+        eventually(secs(60), "both kinds of refusal", async || {
+            let status = api.send(&key(bob), &"y".repeat(LONG), "?to=app").await.status;
+            refused.iter_mut().filter(|(s, _)| *s == status).for_each(|(_, seen)| *seen = true);
+            refused.iter().all(|(_, seen)| *seen)
+        })
+        .await;
+        cluster.app(2).freeze(false);
+    };
+    let listen = async {
+        let mut heard: [Vec<u64>; 2] = Default::default();
+        while heard.iter().map(Vec::len).sum::<usize>() < 2 * WAITING {
+            let Message::Text(text) = hear(&mut bob_heard).await else { panic!("an echo is text") };
+            let Ok(told) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
+            heard[usize::from(told["from"] == carol)].push(told["n"].as_u64().unwrap());
+        }
+        heard
+    };
+    let all = async { tokio::join!(thaw, send(alice_says, alice), send(carol_says, carol), listen) };
+    let (.., heard) = bounded(secs(120), "all messages", all).await;
+    let expected: Vec<u64> = (0..WAITING as u64).collect();
+    assert_eq!(heard, [expected.clone(), expected], "each once, in the order of its sender");
 }
