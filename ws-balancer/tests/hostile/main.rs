@@ -14,13 +14,13 @@ mod support;
 use std::{io, net::SocketAddr, time::Duration};
 
 use frames::Ends;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use nonsense::{Nonsense, Told};
 use scene::Scene;
 use support::{
     Raw, Setup,
     echo::Echo,
-    http,
+    eventually, http,
     raw::{self, CLOSE},
     wait::{bounded, secs},
 };
@@ -170,6 +170,38 @@ async fn nonsense_reaches_nobody(setup: Setup) {
             }
         })
         .await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_never_answers_or_never_ends_costs_nobody_else() {
+    let mut scene = Scene::start(Setup::sidecars(2).sidecar(&["--handshake-timeout", "1s"])).await;
+    let app = Nonsense::start(scene.second_app().await).await;
+    let leg = format!("ws-routing-key: {}\r\n", scene.key);
+    let addr = scene.cluster.pod_addr(2);
+    scene
+        .rounds(async || {
+            let silence = (0..AT_ONCE).map(|_| async {
+                let raw = Raw::connect(addr, "/silence", &leg).await.unwrap();
+                assert_eq!(raw.answer.status, 504, "{:?}", raw.answer);
+                assert!(raw.answer.header("ws-routing-error").is_some(), "{:?}", raw.answer);
+            });
+            let endless = (0..AT_ONCE).map(|_| async {
+                let mut stream = TcpStream::connect(addr).await.unwrap();
+                stream.write_all(raw::handshake("/endless", &leg).as_bytes()).await.unwrap();
+                // It passes as it comes, for as long as somebody reads it.
+                let mut read = vec![0; 1 << 20];
+                stream.read_exact(&mut read).await.unwrap();
+                assert!(read.starts_with(b"HTTP/1.1 403 "));
+            });
+            let all = async { tokio::join!(join_all(silence), join_all(endless)) };
+            bounded(PATIENCE, "all answers", all).await;
+            eventually(secs(10), "the app is left", async || app.connections() == 0).await;
+        })
+        .await;
+    // A client is not bound to the pod whose app is silent.
+    let raw = Raw::connect(scene.cluster.addr(), "/silence", &format!("ws-user-id: {}\r\n", scene.key)).await;
+    assert_eq!(raw.unwrap().answer.status, 101);
     scene.end().await;
 }
 

@@ -1,6 +1,13 @@
 //! An application that answers nonsense, and what its client is told.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -79,6 +86,11 @@ fn answers() -> Vec<Case> {
         ("a status of four digits", text("HTTP/1.1 1010 OK\r\n\r\n"), BAD),
         ("HTTP/2 in text", text("HTTP/2 101 Switching Protocols\r\n\r\n"), BAD),
         ("a hundred interim answers", b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100), BAD),
+        (
+            "a redirect",
+            text("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\n\r\n"),
+            Told::Status(302),
+        ),
         ("two lengths", text("HTTP/1.1 403 No\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"), BAD),
         ("a negative length", text("HTTP/1.1 403 No\r\ncontent-length: -1\r\n\r\n"), BAD),
         (
@@ -117,12 +129,18 @@ fn frames() -> Vec<Case> {
     ]
 }
 
-/// A server that answers `/NUMBER` with the bytes of that case, and a probe with a refusal.
-pub struct Nonsense(AbortHandle);
+/// A server that answers `/NUMBER` with the bytes of that case, `/silence` never, `/endless` with a refusal that has no end,
+/// and a probe with one that has.
+pub struct Nonsense {
+    task: AbortHandle,
+    connections: Arc<AtomicUsize>,
+}
 
 impl Nonsense {
     pub async fn start(addr: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap_or_else(|e| panic!("{addr}: {e}"));
+        let count = Arc::new(AtomicUsize::new(0));
+        let open = count.clone();
         let task = async move {
             let mut connections = JoinSet::new();
             loop {
@@ -130,15 +148,21 @@ impl Nonsense {
                     Ok((stream, _)) = listener.accept() => drop(connections.spawn(serve(stream))),
                     Some(ended) = connections.join_next() => ended.unwrap(),
                 }
+                open.store(connections.len(), Ordering::Relaxed);
             }
         };
-        Self(tokio::spawn(task).abort_handle())
+        Self { task: tokio::spawn(task).abort_handle(), connections: count }
+    }
+
+    /// How many connections it has now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Nonsense {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -150,6 +174,17 @@ async fn serve(mut stream: TcpStream) {
         }
     }
     let head = String::from_utf8(head).unwrap();
+    if head.starts_with("GET /silence ") {
+        // Until the other side has enough of it.
+        return drop(stream.read_to_end(&mut Vec::new()).await);
+    }
+    if head.starts_with("GET /endless ") {
+        let mut said = stream.write_all(b"HTTP/1.1 403 No\r\n\r\n").await;
+        while said.is_ok() {
+            said = stream.write_all(&[b'x'; 16 * 1024]).await;
+        }
+        return;
+    }
     let case = head.strip_prefix("GET /").and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
     let answer = case.map_or_else(
         || b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(),
