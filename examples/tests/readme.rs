@@ -4,6 +4,7 @@
 use std::{fmt::Write, fs, path::PathBuf};
 
 use clap::{Arg, Command};
+use serde_json::Value;
 use ws_routing::{
     cli,
     metrics::{FAMILIES, SIDECAR_FAMILIES},
@@ -19,9 +20,9 @@ fn readme() -> String {
 
 #[test]
 fn tables_are_those_of_the_programs() {
-    let (flags, metrics) = (flags(), metrics());
     let page = readme();
-    let right = with_section(&with_section(&page, "flags", &flags), "metrics", &metrics);
+    let sections = [("flags", flags()), ("metrics", metrics()), ("problems", problems())];
+    let right = sections.iter().fold(page.clone(), |page, (name, table)| with_section(&page, name, table));
     if page == right {
         return;
     }
@@ -55,6 +56,24 @@ fn flags() -> String {
         let (ours, theirs) = (find(&balancer, name), find(&sidecar, name));
         let help = help(ours, theirs).replace('|', "\\|");
         writeln!(table, "| `--{name}` | {} | {} | {help} |", default(ours), default(theirs)).unwrap();
+    }
+    table
+}
+
+/// The problems that the API describes, with their examples.
+fn problems() -> String {
+    let description = fs::read_to_string(root().join("ws-routing/src/api/openapi.json")).unwrap();
+    let description: Value = serde_json::from_str(&description).unwrap();
+    let responses = description["components"]["responses"].as_object().unwrap().values();
+    let mut problems: Vec<&Value> = responses
+        .flat_map(|response| response["content"]["application/problem+json"]["examples"].as_object().unwrap())
+        .map(|(_, example)| example)
+        .collect();
+    problems.sort_by_key(|example| example["value"]["status"].as_u64());
+    let mut table = String::from("| answer | what it means | body |\n| --- | --- | --- |\n");
+    for example in problems {
+        let (body, summary) = (&example["value"], example["summary"].as_str().unwrap());
+        writeln!(table, "| {} | {summary} | `{body}` |", body["status"]).unwrap();
     }
     table
 }

@@ -6,13 +6,22 @@ mod listener;
 #[path = "../../ws-balancer/tests/support/mod.rs"]
 mod support;
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
 use listener::Listener;
 use serde_json::{Value, json};
 use support::{
-    Setup,
-    api::{Api, Sent},
-    range::API,
+    Cluster, Setup,
+    api::{self, Api, Sent},
+    client::open,
+    eventually,
+    range::{API, LISTEN},
+    wait::secs,
 };
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 /// Checks an answer: its status is described for the call, with its content type, and its body fits the schema.
 fn assert_described(description: &Value, path: &str, method: &str, answer: &Sent) {
@@ -121,9 +130,125 @@ async fn every_operation_is_there_and_every_example_fits() {
             assert!(answer.status != 404 || answer.json()["type"] == "not-connected", "{method} {path}");
         }
     }
-    for response in description["components"]["responses"].as_object().unwrap().values() {
-        let content = &response["content"]["application/problem+json"];
-        assert_fits(&description, &content["schema"], &content["example"]);
+    for (kind, example) in examples(&description) {
+        assert_eq!(example["type"], kind);
+        assert_fits(&description, &description["components"]["schemas"]["Problem"], &example);
+    }
+    let lines = description.pointer("/paths/~1v1~1messages/post/responses/200/content").unwrap();
+    for example in lines["application/x-ndjson"]["examples"].as_object().unwrap().values() {
+        assert_fits(&description, &lines["application/x-ndjson"]["schema"], &example["value"]);
     }
     assert_eq!(description["servers"], json!([{"url": "http://127.0.0.1:7401"}]));
+}
+
+/// The examples of problems, by type.
+fn examples(description: &Value) -> BTreeMap<String, Value> {
+    let responses = description["components"]["responses"].as_object().unwrap().values();
+    let examples = responses.flat_map(|response| {
+        response["content"]["application/problem+json"]["examples"].as_object().unwrap()
+    });
+    examples.map(|(kind, example)| (kind.clone(), example["value"].clone())).collect()
+}
+
+/// What a test cannot bring about in a second: a stalled body (which has a test of its own), a table of 64 MiB that is
+/// full, and no member at all.
+const UNSEEN: [&str; 3] = ["body-timeout", "idempotency-full", "no-members"];
+
+/// What is described, what was seen of it, and the node whose name stands in the answers.
+struct Examples {
+    described: BTreeMap<String, Value>,
+    seen: BTreeSet<String>,
+    node: String,
+}
+
+impl Examples {
+    /// Checks that an answer is an example, but for the node that it names.
+    fn told(&mut self, answer: &Sent) {
+        let mut body = answer.json();
+        if body["owner"] == *self.node {
+            body["owner"] = "10.0.0.1:7400".into();
+        }
+        let kind = body["type"].as_str().unwrap().to_owned();
+        assert_eq!(Some(&body), self.described.get(&kind), "{answer:?}");
+        self.seen.insert(kind);
+    }
+}
+
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+const SEND: &str = "/v1/keys/user-42/messages";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_problems_are_what_is_answered() {
+    let token =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("token-{}", std::process::id()));
+    std::fs::write(&token, "secret\n").unwrap();
+    let flags = ["--peer-token-file", token.to_str().unwrap()];
+    let waits = ["--ack-timeout", "300ms", "--send-timeout", "100ms"];
+    let setup = Setup::sidecars(1).balancer(&flags).sidecar(&flags).sidecar(&waits).own_views();
+    let mut cluster = setup.start().await;
+    let addr = cluster.range.addr(1, API);
+    let mut api = Api::new(addr);
+    let described = examples(&api.call("GET", "/openapi.json", &[], b"").await.json());
+    let node = cluster.pods[&1].id.clone();
+    let mut examples = Examples { described, seen: UNSEEN.map(Into::into).into(), node };
+
+    examples.told(&api.call("POST", SEND, &[TEXT], b"nobody").await);
+    to_a_client_that_never_reads(&cluster, &mut api, &mut examples).await;
+    let once = [("idempotency-key", "1")];
+    let other = open(cluster.addr(), "/", &[("ws-user-id", "other")]).await.unwrap();
+    api.call("POST", "/v1/keys/other/messages", &once, b"one").await;
+    for (method, path, headers, body) in [
+        ("POST", SEND, &[TEXT][..], &b"\xff"[..]),
+        ("POST", SEND, &[TEXT], &vec![b'x'; (1 << 20) + 1]),
+        ("POST", "/v1/keys/100%/messages", &[TEXT], b"x"),
+        ("POST", "/v1/keys/user-42/messages?ack=maybe", &[TEXT], b"x"),
+        ("POST", SEND, &[once[0], once[0]], b"x"),
+        ("POST", "/v1/keys/other/messages", &once, b"two"),
+        ("PUT", "/v1/keys/user-42", &[TEXT], b"x"),
+        ("GET", "/v1/nothing", &[], b""),
+    ] {
+        examples.told(&api.call(method, path, headers, body).await);
+    }
+    drop(other);
+    examples.told(&Api::new(cluster.pod_addr(1)).call("GET", "/v1/keys/user-42", &[], b"").await);
+    examples.told(&unfinished(addr).await);
+    // Nobody is at the other node.
+    let stranger = cluster.range.addr(9, LISTEN).to_string();
+    cluster.pods.get_mut(&1).unwrap().view.as_mut().unwrap().join(&stranger);
+    eventually(secs(10), "the other node is asked", async || {
+        let answer = api.call("POST", SEND, &[TEXT], b"x").await;
+        let moving = answer.status == 503;
+        if moving {
+            examples.told(&answer);
+        }
+        moving
+    })
+    .await;
+    let described: BTreeSet<String> = examples.described.into_keys().collect();
+    assert_eq!(examples.seen, described, "each type has an example, and was seen");
+    std::fs::remove_file(token).unwrap();
+}
+
+async fn to_a_client_that_never_reads(cluster: &Cluster, api: &mut Api, examples: &mut Examples) {
+    let stuck = open(cluster.addr(), "/", &[("ws-user-id", "user-42")]).await.unwrap();
+    // It answers no ping either.
+    examples.told(&api.call("POST", "/v1/keys/user-42/messages?ack=received", &[TEXT], b"x").await);
+    let block = vec![b'x'; 1 << 20];
+    let refused = loop {
+        let answer = api.call("POST", SEND, &[], &block).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    examples.told(&refused);
+    drop(stuck);
+}
+
+/// What is answered to a body that ends too early.
+async fn unfinished(addr: SocketAddr) -> Sent {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = format!("POST {SEND} HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    api::read(&mut stream).await.unwrap()
 }

@@ -83,7 +83,12 @@ impl Api {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> io::Result<Sent> {
+/// Reads one answer that has a length.
+///
+/// # Errors
+///
+/// Whatever the connection says.
+pub async fn read(stream: &mut TcpStream) -> io::Result<Sent> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
