@@ -18,7 +18,6 @@ mod phase;
 mod pings;
 mod redelivery;
 mod run;
-mod seeded;
 
 #[cfg(test)]
 mod explore;

@@ -12,11 +12,11 @@ use std::{
     fmt::Write as _,
 };
 
-use super::{
-    Redelivery, Settings,
+use super::{Redelivery, Settings};
+use crate::{
+    rendezvous,
     seeded::{Bug, tests::seed},
 };
-use crate::rendezvous;
 use budget::Budget;
 use world::{Step, World};
 

@@ -2,7 +2,7 @@
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
+pub(crate) enum Bug {
     /// The client's first message after a switch is dropped.
     SkipAtSwitch,
     /// The next leg takes over as soon as it is open.
@@ -23,10 +23,14 @@ pub(super) enum Bug {
     NoFence,
     /// What is let go of still counts as kept.
     LeakBuffer,
+    /// A send counts as delivered though the connection was gone before anybody took it.
+    AnswerWithoutConnection,
+    /// A receipt is given when the message was handed over, before the client has confirmed it.
+    AcknowledgeEarly,
 }
 
 /// Whether that mistake is made: never, but for tests and for programs built with `seeded-bugs`.
-pub(super) fn has(bug: Bug) -> bool {
+pub(crate) fn has(bug: Bug) -> bool {
     #[cfg(test)]
     return tests::BUG.get() == Some(bug);
     #[cfg(all(not(test), feature = "seeded-bugs"))]
@@ -51,7 +55,7 @@ mod process {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::cell::Cell;
 
     use super::Bug;
@@ -61,14 +65,14 @@ pub(super) mod tests {
     }
 
     /// Makes a mistake in this thread until what is returned is dropped.
-    pub(in crate::proxy::relay) fn seed(bug: Bug) -> Seeded {
+    pub(crate) fn seed(bug: Bug) -> Seeded {
         BUG.set(Some(bug));
         Seeded
     }
 
     /// A mistake that is being made.
     #[derive(Debug)]
-    pub(in crate::proxy::relay) struct Seeded;
+    pub(crate) struct Seeded;
 
     impl Drop for Seeded {
         fn drop(&mut self) {
