@@ -29,6 +29,24 @@ pub(crate) enum Bug {
     AcknowledgeEarly,
 }
 
+#[cfg(test)]
+impl Bug {
+    const ALL: [Self; 12] = [
+        Self::SkipAtSwitch,
+        Self::SwitchEarly,
+        Self::ForgetSettle,
+        Self::StaleSettle,
+        Self::RestAfterLoss,
+        Self::AnnounceNothing,
+        Self::ConfirmEarly,
+        Self::ForgetRetry,
+        Self::NoFence,
+        Self::LeakBuffer,
+        Self::AnswerWithoutConnection,
+        Self::AcknowledgeEarly,
+    ];
+}
+
 /// Whether that mistake is made: never, but for tests and for programs built with `seeded-bugs`.
 pub(crate) fn has(bug: Bug) -> bool {
     #[cfg(test)]
@@ -59,6 +77,7 @@ pub(crate) mod tests {
     use std::cell::Cell;
 
     use super::Bug;
+    use crate::{proxy::relay::explore, session::answer_tests};
 
     thread_local! {
         pub(super) static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
@@ -77,6 +96,16 @@ pub(crate) mod tests {
     impl Drop for Seeded {
         fn drop(&mut self) {
             BUG.set(None);
+        }
+    }
+
+    #[test]
+    fn every_seeded_bug_is_found() {
+        for bug in Bug::ALL {
+            let seeded = seed(bug);
+            let found = explore::counterexample(bug).or_else(|| answer_tests::wrong_answer().err());
+            drop(seeded);
+            println!("{bug:?}: {}", found.unwrap_or_else(|| panic!("{bug:?} was not found")));
         }
     }
 }

@@ -20,7 +20,7 @@ mod redelivery;
 mod run;
 
 #[cfg(test)]
-mod explore;
+pub(crate) mod explore;
 #[cfg(test)]
 mod tests;
 
