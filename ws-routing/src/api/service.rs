@@ -127,6 +127,7 @@ impl Api {
             .serve_connection(TokioIo::new(Rewind::new(read, io)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
+            biased;
             ended = &mut connection => ended,
             () = self.shared.drain.ended() => {
                 connection.as_mut().graceful_shutdown();
@@ -160,6 +161,7 @@ impl Api {
         let ended = {
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
+                biased;
                 ended = &mut connection => ended,
                 () = self.shared.drain.ended() => {
                     connection.as_mut().graceful_shutdown();

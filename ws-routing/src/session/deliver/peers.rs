@@ -1,7 +1,7 @@
 //! Requests to other sidecars: HTTP/2 without TLS, one connection to each, kept.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -39,7 +39,7 @@ struct Shared {
     tokens: Option<PeerTokens>,
     metrics: SidecarMetrics,
     tasks: Tasks,
-    nodes: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
+    nodes: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
 }
 
 /// The connection to one node.
