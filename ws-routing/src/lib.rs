@@ -294,6 +294,8 @@ pub mod drain;
 #[cfg(feature = "proxy")]
 pub mod metrics;
 #[cfg(feature = "proxy")]
+mod seeded;
+#[cfg(feature = "proxy")]
 pub mod serve;
 
 pub use key::Key;

@@ -13,7 +13,8 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    net::TcpListener,
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep, sleep_until},
@@ -116,16 +117,28 @@ impl App {
         })
         .await;
         let listener = listener.expect("bound above");
-        let shared = Arc::new(Shared {
-            pod: pod.into(),
-            logs: logs.clone(),
-            manners: Mutex::new(manners),
-            handshakes: Mutex::default(),
-            frozen: watch::Sender::new(false),
-            legs: Mutex::default(),
-        });
+        let shared = Shared::new(pod, logs, manners);
         let task = tokio::spawn(accept(listener, shared.clone())).abort_handle();
         Self { addr, shared, task }
+    }
+
+    /// The app of `pod`, which is handed its connections and listens nowhere.
+    pub fn within(
+        mut connections: mpsc::UnboundedReceiver<DuplexStream>,
+        pod: &str,
+        logs: &Arc<Logs>,
+        manners: Manners,
+    ) -> Self {
+        let shared = Shared::new(pod, logs, manners);
+        let serving = shared.clone();
+        let task = tokio::spawn(async move {
+            let mut served = JoinSet::new();
+            while let Some(stream) = connections.recv().await {
+                served.spawn(serve(stream, serving.clone()));
+            }
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { addr: nowhere, shared, task: task.abort_handle() }
     }
 
     /// Changes its manners from now on.
@@ -173,6 +186,17 @@ impl Drop for App {
 }
 
 impl Shared {
+    fn new(pod: &str, logs: &Arc<Logs>, manners: Manners) -> Arc<Self> {
+        Arc::new(Self {
+            pod: pod.into(),
+            logs: logs.clone(),
+            manners: Mutex::new(manners),
+            handshakes: Mutex::default(),
+            frozen: watch::Sender::new(false),
+            legs: Mutex::default(),
+        })
+    }
+
     async fn thawed(&self) {
         drop(self.frozen.subscribe().wait_for(|frozen| !*frozen).await);
     }
@@ -188,6 +212,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
+                    drop(stream.set_nodelay(true));
                     connections.spawn(serve(stream, shared.clone()));
                 }
             }
@@ -196,8 +221,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
-    drop(stream.set_nodelay(true));
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
     shared.thawed().await;
     let manners = shared.manners.lock().unwrap().clone();
     let mut seen = None;
@@ -258,11 +282,11 @@ impl Handshake {
 }
 
 /// One connection of the app.
-struct Leg {
+struct Leg<S> {
     id: u64,
     client: u32,
     shared: Arc<Shared>,
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<S>,
     orders: mpsc::UnboundedReceiver<Message>,
     handshake: Handshake,
     /// Answers to come: when, and to which call.
@@ -270,8 +294,8 @@ struct Leg {
     serial: u64,
 }
 
-impl Leg {
-    fn open(socket: WebSocketStream<TcpStream>, shared: Arc<Shared>, handshake: Handshake) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
+    fn open(socket: WebSocketStream<S>, shared: Arc<Shared>, handshake: Handshake) -> Self {
         let id = shared.logs.next_leg();
         let client = handshake.client().unwrap_or(u32::MAX);
         let redelivered = handshake.number("ws-routing-redelivered").unwrap_or(0);
@@ -290,6 +314,12 @@ impl Leg {
         loop {
             let next_due = self.due.front().map(|(at, _)| *at);
             let alive = tokio::select! {
+                biased;
+                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {
+                    let (_, n) = self.due.pop_front().expect("it was due");
+                    self.word(Some(n)).await
+                }
+                _ = tick.tick() => self.word(None).await,
                 Some(order) = self.orders.recv() => self.socket.send(order).await.is_ok(),
                 message = self.socket.next(), if manners.reads => match message {
                     Some(Ok(message)) => {
@@ -298,11 +328,6 @@ impl Leg {
                     }
                     Some(Err(_)) | None => false,
                 },
-                () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {
-                    let (_, n) = self.due.pop_front().expect("it was due");
-                    self.word(Some(n)).await
-                }
-                _ = tick.tick() => self.word(None).await,
             };
             if !alive {
                 return;

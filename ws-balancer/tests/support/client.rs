@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::watch,
     task::JoinHandle,
@@ -59,9 +60,9 @@ pub fn key(id: u32) -> String {
 }
 
 /// One client, driven step by step.
-pub struct Client {
+pub struct Client<S = TcpStream> {
     pub id: u32,
-    pub socket: Socket,
+    pub socket: WebSocketStream<S>,
     /// How long it waits, when it leaves, for the answers that it still misses.
     pub patience: Duration,
     logs: Arc<Logs>,
@@ -76,6 +77,13 @@ impl Client {
         let (socket, _) = open(addr, "/", &[("ws-user-id", &key), ("x-client", &number)])
             .await
             .unwrap_or_else(|e| panic!("client {id}: {e}"));
+        Self::new(id, socket, logs)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Client<S> {
+    /// Client `id`, whose handshake is done.
+    pub fn new(id: u32, socket: WebSocketStream<S>, logs: &Arc<Logs>) -> Self {
         Self { id, socket, patience: PATIENCE, logs: logs.clone(), next: 0, answered: BTreeMap::new() }
     }
 
@@ -210,8 +218,8 @@ pub async fn finish(clients: Vec<Driven>) {
     }
 }
 
-async fn drive(
-    mut client: Client,
+async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut client: Client<S>,
     every: Duration,
     sent: Arc<AtomicU64>,
     mut stopped: watch::Receiver<bool>,
@@ -221,6 +229,7 @@ async fn drive(
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return client.leave().await,
             _ = clock.tick() => {
                 client.send().await;
@@ -231,8 +240,8 @@ async fn drive(
     }
 }
 
-async fn converse(
-    mut client: Client,
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut client: Client<S>,
     think: Duration,
     sent: Arc<AtomicU64>,
     mut stopped: watch::Receiver<bool>,

@@ -137,6 +137,7 @@ impl Api {
         let ended = {
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
+                biased;
                 ended = &mut connection => ended,
                 () = self.shared.drain.ended() => {
                     connection.as_mut().graceful_shutdown();
@@ -169,6 +170,7 @@ impl Api {
         let ended = {
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
+                biased;
                 ended = &mut connection => ended,
                 () = self.shared.drain.ended() => {
                     connection.as_mut().graceful_shutdown();

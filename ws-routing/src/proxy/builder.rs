@@ -10,6 +10,7 @@ use super::{
     handshake::{AllowedOrigins, head::Limits},
     health::Health,
     moves::Registry,
+    network::{Network, Tcp},
     service::Inner,
 };
 use crate::{drain::Drain, key::KeySources, membership::View, metrics::Metrics, peer::PeerTokens};
@@ -29,6 +30,7 @@ pub struct Builder {
     relay: Settings,
     log_keys: bool,
     local: Option<Arc<dyn LocalNode>>,
+    network: Arc<dyn Network>,
     tokens: Option<PeerTokens>,
 }
 
@@ -46,6 +48,7 @@ impl Builder {
             relay: Settings::default(),
             log_keys: false,
             local: None,
+            network: Arc::new(Tcp),
             tokens: None,
         }
     }
@@ -110,6 +113,16 @@ impl Builder {
         self
     }
 
+    /// How nodes are reached. Default: [`Tcp`] to their addresses.
+    pub fn network(mut self, network: Arc<dyn Network>) -> Self {
+        self.network = network;
+        self
+    }
+
+    pub(crate) fn known_network(&self) -> &Arc<dyn Network> {
+        &self.network
+    }
+
     /// The sidecar of this very process.
     pub(crate) fn local(mut self, local: Arc<dyn LocalNode>) -> Self {
         self.local = Some(local);
@@ -131,6 +144,7 @@ impl Builder {
             relay,
             log_keys,
             local,
+            network,
             tokens,
         } = self;
         let core = Core {
@@ -142,6 +156,7 @@ impl Builder {
             view,
             dial,
             local,
+            network,
             tokens,
         };
         let inner = Inner {

@@ -21,6 +21,7 @@ use super::{
     health::{Health, Pulse},
     leg::LegStream,
     moves::{Registry, Ticket},
+    network::Network,
     relay::{DialFailure, Leg, LegShape, Nonce, Settings},
 };
 use crate::{
@@ -81,6 +82,7 @@ pub(crate) struct Core {
     pub(super) registry: Registry,
     pub(super) moving: Semaphore,
     pub(super) local: Option<Arc<dyn LocalNode>>,
+    pub(super) network: Arc<dyn Network>,
     pub(super) tokens: Option<PeerTokens>,
 }
 
@@ -127,12 +129,13 @@ pub(crate) struct Dialed {
     pub(crate) nonce: Nonce,
     pub(crate) sidecar: bool,
     pub(crate) moved: bool,
+    /// It leads to the sidecar of this very process.
+    pub(crate) own: bool,
 }
 
 impl Dialed {
     pub(crate) fn leg(&self, now: Duration, settings: &Settings, compressed: bool) -> Leg {
-        let Self { nonce, sidecar, moved, .. } = *self;
-        let own = matches!(self.io, LegStream::Local(_));
+        let Self { nonce, sidecar, moved, own, .. } = *self;
         Leg::new(now, settings, LegShape { nonce, sidecar, moved, own, compressed })
     }
 }
@@ -311,8 +314,11 @@ impl Core {
 
     /// Whether that node is this very process, and the key's owner.
     fn is_home(&self, members: &Members, key: &Key, node: &NodeId) -> bool {
-        let own = self.local.as_ref().is_some_and(|local| local.id() == node);
-        own && members.walk(key, 1).next().is_some_and(|owner| owner.id == *node)
+        self.is_local(node) && members.walk(key, 1).next().is_some_and(|owner| owner.id == *node)
+    }
+
+    fn is_local(&self, node: &NodeId) -> bool {
+        self.local.as_ref().is_some_and(|local| local.id() == node)
     }
 
     /// Replays a connection's handshake at `node`.
@@ -367,6 +373,7 @@ impl Core {
                 let accepted = up.answer.movable();
                 let sidecar = accepted.state().is_some();
                 self.health.answered(node, accepted.state());
+                let own = self.is_local(node);
                 let (node, io, leftover) = (node.clone(), up.io, up.leftover);
                 return Ok(Routed::Leg(Box::new(Dialed {
                     node,
@@ -376,6 +383,7 @@ impl Core {
                     nonce,
                     sidecar,
                     moved,
+                    own,
                 })));
             }
             Ok(Opened::Answered(answered)) if answered.head.sidecar_error().is_none() => {
@@ -416,12 +424,7 @@ impl Core {
     ) -> Result<Opened<LegStream>, Unopened> {
         let io = match &self.local {
             Some(local) if local.id() == node => LegStream::Local(local.connect()),
-            _ => {
-                let no_address = || DialError::Failed(std::io::ErrorKind::AddrNotAvailable.into());
-                let addr = node.addr().ok_or_else(no_address).map_err(Unopened::Dial)?;
-                let io = connect::dial(addr, self.dial.dial_timeout).await.map_err(Unopened::Dial)?;
-                LegStream::Tcp(io)
-            }
+            _ => self.network.connect(node, self.dial.dial_timeout).await.map_err(Unopened::Dial)?,
         };
         connect::open(io, head, handshake, self.dial.handshake_timeout).await.map_err(Unopened::Open)
     }

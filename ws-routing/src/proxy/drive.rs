@@ -376,8 +376,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
 
     /// Has the node that is left cut its leg.
     fn tell(&self, nonce: Nonce) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (connection, node) = (Arc::clone(&self.connection), self.node.clone());
-        Box::pin(async move { fence::cut(node, connection.id(), nonce).await })
+        let (core, connection, node) =
+            (Arc::clone(&self.core), Arc::clone(&self.connection), self.node.clone());
+        Box::pin(async move { fence::cut(&*core.network, &node, connection.id(), nonce).await })
     }
 
     fn count_move(&mut self, done: bool) {

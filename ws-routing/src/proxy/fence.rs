@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{connect, relay::Nonce};
+use super::{network::Network, relay::Nonce};
 use crate::{contract, node::NodeId};
 
 /// How long a node may take to accept, and to answer.
@@ -15,8 +15,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Has that node cut its leg of that connection, if it still has it. Best effort: a node that is not there has nothing
 /// to cut, and one that was stopped reads the request when it goes on.
-pub(super) async fn cut(node: NodeId, connection: &str, nonce: Nonce) {
-    let Some(addr) = node.addr() else { return };
+pub(super) async fn cut(network: &dyn Network, node: &NodeId, connection: &str, nonce: Nonce) {
     let request = format!(
         "DELETE {}{connection} HTTP/1.1\r\nHost: {node}\r\n{}: {}\r\nConnection: close\r\n\r\n",
         contract::LEGS,
@@ -24,7 +23,7 @@ pub(super) async fn cut(node: NodeId, connection: &str, nonce: Nonce) {
         contract::leg_nonce(nonce.0),
     );
     let ask = async {
-        let mut io = connect::dial(addr, LIMIT).await.ok()?;
+        let mut io = network.connect(node, LIMIT).await.ok()?;
         io.write_all(request.as_bytes()).await.ok()?;
         io.read(&mut [0; 64]).await.ok()
     };

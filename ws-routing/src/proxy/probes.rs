@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{connect, core::Core, handshake::ResponseHead};
+use super::{core::Core, handshake::ResponseHead};
 use crate::{
     contract,
     metrics::UpstreamFailure,
@@ -108,7 +108,7 @@ async fn probe(core: &Core, node: &NodeId, limit: Duration) -> bool {
 
 /// Sends one request; `None` when nobody is there, else the state that a sidecar tells.
 async fn ask(core: &Core, node: &NodeId) -> Option<Option<NodeState>> {
-    let mut io = connect::dial(node.addr()?, core.dial.dial_timeout).await.ok()?;
+    let mut io = core.network.connect(node, core.dial.dial_timeout).await.ok()?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n", contract::PROBE);
     if io.write_all(request.as_bytes()).await.is_err() {
         return Some(None);

@@ -17,6 +17,8 @@ mod sender;
 mod sidecar;
 
 #[cfg(test)]
+pub(crate) mod answer_tests;
+#[cfg(test)]
 mod liveness_tests;
 
 pub use crate::metrics::Ack;

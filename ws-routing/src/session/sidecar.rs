@@ -9,7 +9,6 @@ use std::{
 use http::{Response, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
-    net::TcpStream,
     task::JoinSet,
 };
 
@@ -109,7 +108,14 @@ impl Sidecar {
             holders: Holders::default(),
             settings: sends,
         };
-        let deliver = Deliver::new(here, tokens.clone(), sidecar_metrics.clone());
+        let proxy = Proxy::builder(view.clone())
+            .metrics(metrics.clone())
+            .drain(drain.clone())
+            .relay(settings.clone())
+            .limits(limits);
+        let proxy = builder(proxy);
+        let network = Arc::clone(proxy.known_network());
+        let deliver = Deliver::new(here, network, tokens.clone(), sidecar_metrics.clone());
         let recipients = Arc::new(deliver.clone());
         let route = route_field.map(|name| RouteField::new(&name, sends.max_message, recipients));
         let api = Api::new(deliver, tokens.clone(), sidecar_metrics, drain.clone());
@@ -117,10 +123,10 @@ impl Sidecar {
             node,
             app,
             route,
-            view: view.clone(),
-            drain: drain.clone(),
-            metrics: metrics.clone(),
-            settings: Arc::new(settings.clone()),
+            view,
+            drain,
+            metrics,
+            settings: Arc::new(settings),
             seats,
             fences: Fences::default(),
             counted: true,
@@ -128,8 +134,7 @@ impl Sidecar {
         // A client of its own is counted where it came in.
         let uncounted = Legs { counted: false, ..legs.clone() };
         let this = Local { legs: uncounted, limits, tasks: Mutex::default() };
-        let proxy = Proxy::builder(view).metrics(metrics).drain(drain).relay(settings).limits(limits);
-        let proxy = builder(proxy).local(Arc::new(this)).peer_tokens(tokens.clone()).build();
+        let proxy = proxy.local(Arc::new(this)).peer_tokens(tokens.clone()).build();
         Self { proxy, legs, limits, api, tokens }
     }
 
@@ -164,7 +169,7 @@ impl Sidecar {
     }
 
     /// Serves one connection, from its first byte to its last.
-    pub async fn serve(&self, mut io: TcpStream, peer: SocketAddr) {
+    pub async fn serve(&self, mut io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
         let arrived = read_request(&mut io, self.limits).await;
         if let Ok(Arrived::Http1(head)) = &arrived
             && let Some(found) = self.legs.fences.obey(head)
@@ -184,7 +189,12 @@ impl Sidecar {
     }
 
     /// Serves a leg, or a client of its own.
-    async fn serve_handshake(&self, mut io: TcpStream, head: &RequestHead, peer: SocketAddr) {
+    async fn serve_handshake(
+        &self,
+        mut io: impl AsyncRead + AsyncWrite + Unpin,
+        head: &RequestHead,
+        peer: SocketAddr,
+    ) {
         let headers = &head.parts.headers;
         if self.tokens.is_some() && !headers.contains_key(contract::PROOF) {
             // Whoever has no proof is a client, and what it claims is forged.

@@ -6,11 +6,11 @@ use super::{
     Action, By, Edge, End, Leg, Outputs, PingKind, Slot,
     clocks::QUIET_AT_MOST,
     phase::{CLOSE_SILENCE, Phase},
-    seeded::{self, Bug},
 };
 use crate::{
     frame::{Control, Opcode, close_payload},
     proxy::error::CloseReason,
+    seeded::{self, Bug},
 };
 
 /// How long a move waits for the end of the client's message.

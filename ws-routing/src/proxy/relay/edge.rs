@@ -11,11 +11,11 @@ use super::{
     pings::PingBook,
     redelivery::{Counts, Kept},
     run::Run,
-    seeded::{self, Bug},
 };
 use crate::{
     frame::{Control, Decoder, Kind, Opcode, Violation},
     proxy::error::CloseReason,
+    seeded::{self, Bug},
 };
 
 /// Where the machine's bytes go. What is put is sent in order; nothing waits here.

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::{
-    Action, Edge, End, Outputs, PingKind, Slot,
-    clocks::Check,
-    run::control,
+use super::{Action, Edge, End, Outputs, PingKind, Slot, clocks::Check, run::control};
+use crate::{
+    frame::Opcode,
+    proxy::error::CloseReason,
     seeded::{self, Bug},
 };
-use crate::{frame::Opcode, proxy::error::CloseReason};
 
 impl Edge {
     pub(super) fn tick_client(&mut self, now: Duration, out: &mut impl Outputs) {

@@ -18,10 +18,9 @@ mod phase;
 mod pings;
 mod redelivery;
 mod run;
-mod seeded;
 
 #[cfg(test)]
-mod explore;
+pub(crate) mod explore;
 #[cfg(test)]
 mod tests;
 

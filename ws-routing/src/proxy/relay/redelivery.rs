@@ -7,8 +7,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::seeded::{self, Bug};
-use crate::frame::Header;
+use crate::{
+    frame::Header,
+    seeded::{self, Bug},
+};
 
 /// How client messages are kept. Off by default: [`Settings::redelivery`](super::Settings::redelivery).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use crate::{
     membership::View,
     metrics::Ack,
     node::NodeId,
+    seeded::{self, Bug},
     session::{
         mailbox::{NotTaken, Outcome, Phase, Post},
         seat::{Posted, Seat, Seats, Whither},
@@ -269,6 +270,7 @@ fn note(seat: &Seat, fate: Fate, op: &Op, heard: &mut Heard) {
         Fate::Unknown => heard.unknown.push(id(seat)),
         Fate::Slow => heard.slow.push(id(seat)),
         Fate::Moving => heard.moving.push(id(seat)),
+        Fate::Gone if seeded::has(Bug::AnswerWithoutConnection) => heard.served.push(id(seat)),
         Fate::Gone => {}
     }
 }

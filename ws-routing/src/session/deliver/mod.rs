@@ -12,7 +12,7 @@ pub(crate) mod reply;
 mod tasks;
 mod views;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -25,7 +25,7 @@ use self::{
     plan::{Asking, Reply, Step, Verdict},
     views::Views,
 };
-use crate::{key::Key, metrics::SidecarMetrics, node::NodeId, peer::PeerTokens};
+use crate::{key::Key, metrics::SidecarMetrics, node::NodeId, peer::PeerTokens, proxy::Network};
 
 pub use here::SendSettings;
 pub(crate) use naming::Holders;
@@ -47,9 +47,14 @@ pub(crate) struct Delivered {
 }
 
 impl Deliver {
-    pub(crate) fn new(here: Here, tokens: Option<PeerTokens>, metrics: SidecarMetrics) -> Self {
+    pub(crate) fn new(
+        here: Here,
+        network: Arc<dyn Network>,
+        tokens: Option<PeerTokens>,
+        metrics: SidecarMetrics,
+    ) -> Self {
         let views = Views::new(here.view.clone());
-        Self { here, views, peers: Peers::new(tokens, metrics) }
+        Self { here, views, peers: Peers::new(network, tokens, metrics) }
     }
 
     /// Remembers views, and tells owners what is held here. Never ends by itself.

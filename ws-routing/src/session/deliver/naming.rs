@@ -79,6 +79,7 @@ pub(crate) async fn tell(here: &Here, peers: &Peers) {
     loop {
         let until = if failed { all_at.min(Instant::now() + AGAIN) } else { all_at };
         tokio::select! {
+            biased;
             () = here.seats.arrival() => sleep(GATHER).await,
             changed = view.changed() => if changed.is_none() { std::future::pending::<()>().await },
             () = tokio::time::sleep_until(until) => {}

@@ -1,7 +1,7 @@
 //! Requests to other sidecars: HTTP/2 without TLS, one connection to each, kept.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,10 +12,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     call::{self, Line},
@@ -28,6 +25,7 @@ use crate::{
     metrics::{PeerResult, SidecarMetrics},
     node::NodeId,
     peer::PeerTokens,
+    proxy::Network,
 };
 
 /// The connections to other sidecars. Cloning is a reference count.
@@ -37,10 +35,11 @@ pub(crate) struct Peers {
 }
 
 struct Shared {
+    network: Arc<dyn Network>,
     tokens: Option<PeerTokens>,
     metrics: SidecarMetrics,
     tasks: Tasks,
-    nodes: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
+    nodes: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
 }
 
 /// The connection to one node.
@@ -64,9 +63,13 @@ const ANSWER: usize = 16 << 20;
 const KEPT: usize = 4096;
 
 impl Peers {
-    pub(crate) fn new(tokens: Option<PeerTokens>, metrics: SidecarMetrics) -> Self {
+    pub(crate) fn new(
+        network: Arc<dyn Network>,
+        tokens: Option<PeerTokens>,
+        metrics: SidecarMetrics,
+    ) -> Self {
         let (tasks, nodes) = (Tasks::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { tokens, metrics, tasks, nodes }) }
+        Self { shared: Arc::new(Shared { network, tokens, metrics, tasks, nodes }) }
     }
 
     /// Asks one node about one key.
@@ -178,9 +181,7 @@ impl Peers {
     }
 
     async fn connect(&self, node: &NodeId) -> Option<SendRequest<Full<Bytes>>> {
-        let stream = timeout(CONNECT, TcpStream::connect(node.addr()?)).await.ok()?.ok()?;
-        // A socket that refuses it is dead, as its reader will see at once.
-        let _ = stream.set_nodelay(true);
+        let stream = self.shared.network.connect(node, CONNECT).await.ok()?;
         let handshake = hyper::client::conn::http2::Builder::new(self.shared.tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(1 << 20)

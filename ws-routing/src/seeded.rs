@@ -2,7 +2,7 @@
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
+pub(crate) enum Bug {
     /// The client's first message after a switch is dropped.
     SkipAtSwitch,
     /// The next leg takes over as soon as it is open.
@@ -23,10 +23,32 @@ pub(super) enum Bug {
     NoFence,
     /// What is let go of still counts as kept.
     LeakBuffer,
+    /// A send counts as delivered though the connection was gone before anybody took it.
+    AnswerWithoutConnection,
+    /// A receipt is given when the message was handed over, before the client has confirmed it.
+    AcknowledgeEarly,
+}
+
+#[cfg(test)]
+impl Bug {
+    const ALL: [Self; 12] = [
+        Self::SkipAtSwitch,
+        Self::SwitchEarly,
+        Self::ForgetSettle,
+        Self::StaleSettle,
+        Self::RestAfterLoss,
+        Self::AnnounceNothing,
+        Self::ConfirmEarly,
+        Self::ForgetRetry,
+        Self::NoFence,
+        Self::LeakBuffer,
+        Self::AnswerWithoutConnection,
+        Self::AcknowledgeEarly,
+    ];
 }
 
 /// Whether that mistake is made: never, but for tests and for programs built with `seeded-bugs`.
-pub(super) fn has(bug: Bug) -> bool {
+pub(crate) fn has(bug: Bug) -> bool {
     #[cfg(test)]
     return tests::BUG.get() == Some(bug);
     #[cfg(all(not(test), feature = "seeded-bugs"))]
@@ -51,28 +73,39 @@ mod process {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::cell::Cell;
 
     use super::Bug;
+    use crate::{proxy::relay::explore, session::answer_tests};
 
     thread_local! {
         pub(super) static BUG: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
     /// Makes a mistake in this thread until what is returned is dropped.
-    pub(in crate::proxy::relay) fn seed(bug: Bug) -> Seeded {
+    pub(crate) fn seed(bug: Bug) -> Seeded {
         BUG.set(Some(bug));
         Seeded
     }
 
     /// A mistake that is being made.
     #[derive(Debug)]
-    pub(in crate::proxy::relay) struct Seeded;
+    pub(crate) struct Seeded;
 
     impl Drop for Seeded {
         fn drop(&mut self) {
             BUG.set(None);
+        }
+    }
+
+    #[test]
+    fn every_seeded_bug_is_found() {
+        for bug in Bug::ALL {
+            let seeded = seed(bug);
+            let found = explore::counterexample(bug).or_else(|| answer_tests::wrong_answer().err());
+            drop(seeded);
+            println!("{bug:?}: {}", found.unwrap_or_else(|| panic!("{bug:?} was not found")));
         }
     }
 }
