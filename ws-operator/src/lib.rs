@@ -1,0 +1,22 @@
+//! The operator: one label on a workload, and its pods have the sidecar, a ring and a balancer.
+//!
+//! Pure centre, thin edges: what is put into a pod, what a workload's template is told and who leads are functions of
+//! values; the API server is spoken to at the rim.
+
+mod args;
+pub mod names;
+mod ring;
+mod settings;
+
+pub use args::{Args, Command};
+pub use ring::{Group, InvalidGroup, Ring};
+pub use settings::Settings;
+
+/// Does what the arguments say.
+///
+/// # Errors
+///
+/// Bad configuration that shows only when it is used, and what keeps a command from its work.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {}
+}
