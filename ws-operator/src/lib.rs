@@ -4,9 +4,14 @@
 //! values; the API server is spoken to at the rim.
 
 mod args;
+pub mod crd;
+pub mod desired;
+pub mod members;
 pub mod names;
 mod ring;
 mod settings;
+pub mod table;
+pub mod tokens;
 
 pub use args::{Args, Command};
 pub use ring::{Group, InvalidGroup, Ring};

@@ -50,3 +50,8 @@ pub const WEBHOOK_PORT: u16 = 8443;
 pub const PODS_PATH: &str = "/pods";
 /// The webhook's path for workloads that are created or updated.
 pub const WORKLOADS_PATH: &str = "/workloads";
+
+/// The label of every object that the operator makes; its value is [`OPERATOR`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The label of a balancer's objects and pods, its value the group's name.
+pub const BALANCER_OF: &str = "ws.operator/balancer-of";

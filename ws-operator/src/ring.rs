@@ -38,6 +38,12 @@ impl Group {
         self.name(names::BALANCER)
     }
 
+    /// What the ring's pods may have besides: an autoscaler, a network policy, a monitor.
+    #[must_use]
+    pub fn sidecar(&self) -> String {
+        self.name(names::SIDECAR)
+    }
+
     /// The group of which that is the headless Service.
     #[must_use]
     pub fn of_headless_service(service: &str) -> Option<Self> {
