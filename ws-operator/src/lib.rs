@@ -3,11 +3,14 @@
 //! Pure centre, thin edges: what is put into a pod, what a workload's template is told and who leads are functions of
 //! values; the API server is spoken to at the rim.
 
+pub mod annotations;
 mod args;
 pub mod crd;
 pub mod desired;
+pub mod inject;
 pub mod members;
 pub mod names;
+pub mod quantity;
 mod ring;
 mod settings;
 pub mod table;
