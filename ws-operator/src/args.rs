@@ -1,6 +1,11 @@
 //! What the operator can be told.
 
+use std::net::SocketAddr;
+
 use clap::{Parser, Subcommand};
+use ws_routing::cli::args::{LogArgs, listen};
+
+use crate::Settings;
 
 /// Puts the sidecar of ws-routing into labelled pods, and keeps their rings and balancers.
 ///
@@ -15,4 +20,29 @@ pub struct Args {
 
 /// What the operator can be asked to do.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Watches the cluster, serves the members of every ring, and makes rings and balancers.
+    Run(RunArgs),
+    /// Prints the custom resource definition, as JSON.
+    Crd,
+}
+
+/// What a running operator is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where health is shown.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7402", value_parser = listen)]
+    pub admin: SocketAddr,
+
+    /// Where the members of every ring are served.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7403", value_parser = listen)]
+    pub members: SocketAddr,
+
+    /// What it puts into the cluster.
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}

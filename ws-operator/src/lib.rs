@@ -5,6 +5,7 @@
 
 pub mod annotations;
 mod args;
+mod controller;
 pub mod crd;
 pub mod desired;
 pub mod inject;
@@ -12,13 +13,17 @@ pub mod members;
 pub mod names;
 pub mod quantity;
 mod ring;
+mod run;
 mod settings;
 pub mod table;
 pub mod tokens;
+mod world;
 
-pub use args::{Args, Command};
+pub use args::{Args, Command, RunArgs};
 pub use ring::{Group, InvalidGroup, Ring};
 pub use settings::Settings;
+
+use tokio::io::AsyncWriteExt;
 
 /// Does what the arguments say.
 ///
@@ -26,5 +31,15 @@ pub use settings::Settings;
 ///
 /// Bad configuration that shows only when it is used, and what keeps a command from its work.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    match args.command {}
+    match args.command {
+        Command::Run(args) => run::serve(args).await,
+        Command::Crd => print(&serde_json::to_string_pretty(&crd::definition())?).await,
+    }
+}
+
+async fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = tokio::io::stdout();
+    out.write_all(text.as_bytes()).await?;
+    out.write_all(b"\n").await?;
+    Ok(out.flush().await?)
 }
