@@ -88,6 +88,7 @@ pub struct WebSocketAppSpec {
     pub selector: Option<LabelSelector>,
 
     /// The balancer that clients connect to.
+    #[serde(default)]
     pub balancer: BalancerSpec,
 
     /// Scales a workload of the group by the connections that its pods hold. Needs a custom metrics API that knows
@@ -96,6 +97,7 @@ pub struct WebSocketAppSpec {
     pub autoscaling: Option<WorkloadAutoscaling>,
 
     /// Whether Prometheus is told about the pods.
+    #[serde(default)]
     pub monitoring: Monitoring,
 
     /// Who may reach the sidecars' port 7400.
@@ -252,6 +254,7 @@ pub struct WebSocketAppStatus {
     pub conditions: Vec<Condition>,
 
     /// Pods of the ring, with or without a sidecar.
+    #[serde(default)]
     pub pods: i32,
 
     /// Members that own keys.
@@ -259,6 +262,7 @@ pub struct WebSocketAppStatus {
     pub ready: i32,
 
     /// Members that are leaving.
+    #[serde(default)]
     pub draining: i32,
 
     /// Pods that should have a sidecar and have none.
@@ -266,6 +270,7 @@ pub struct WebSocketAppStatus {
     pub uninjected: i32,
 
     /// Pods with another sidecar image than new pods get.
+    #[serde(default)]
     pub outdated: i32,
 
     /// Client connections held by the balancers, or by the sidecars where there is no balancer.
@@ -273,6 +278,7 @@ pub struct WebSocketAppStatus {
     pub connections: i64,
 
     /// The members' fingerprint, to compare with GET /v1/members of any process.
+    #[serde(default)]
     pub fingerprint: String,
 }
 
@@ -323,3 +329,38 @@ pub mod conditions {
 
 /// What the definition is called in the API.
 pub const NAME: &str = "websocketapps.ws.operator";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_specification_is_the_default() {
+        let spec: WebSocketAppSpec = serde_json::from_str("{}").unwrap();
+        assert_eq!(spec, WebSocketAppSpec::default());
+        let balancer: BalancerSpec = serde_json::from_str("{}").unwrap();
+        assert_eq!(balancer, BalancerSpec::default());
+    }
+
+    #[test]
+    fn every_field_has_a_description_and_none_is_required_at_the_top() {
+        let crd = serde_json::to_value(definition()).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        assert_eq!(schema["spec"]["required"], Value::Null);
+        for part in ["spec", "status"] {
+            described(&schema[part], part);
+        }
+    }
+
+    fn described(schema: &Value, path: &str) {
+        assert!(
+            schema["description"].as_str().is_some_and(|text| !text.is_empty()),
+            "{path} has no description"
+        );
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            described(field, &format!("{path}.{name}"));
+        }
+    }
+}
