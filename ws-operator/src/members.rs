@@ -273,7 +273,7 @@ mod tests {
         rings.apply(Event::Init);
         rings.apply(Event::InitApply(slice("x", "other", &["10.0.0.9"])));
         rings.apply(Event::InitDone);
-        assert!(view.first().await.unwrap().is_empty());
+        assert!(view.changed().await.unwrap().is_empty());
         rings.apply(Event::Apply(slice("a", "ring", &["10.0.0.1"])));
         assert_eq!(ids(&view.changed().await.unwrap()), ["10.0.0.1:7400"]);
         rings.apply(Event::Apply(slice("b", "ring", &["10.0.0.2", "10.0.0.1"])));
@@ -293,7 +293,7 @@ mod tests {
         rings.apply(Event::InitDone);
         let followed = rings.follow(ring());
         let mut view = followed.view().clone();
-        assert_eq!(view.first().await.unwrap().nodes().len(), 2);
+        assert_eq!(view.changed().await.unwrap().nodes().len(), 2);
         rings.apply(Event::Init);
         rings.apply(Event::InitApply(slice("b", "ring", &["10.0.0.2"])));
         assert_eq!(rings.members(&ring()).nodes().len(), 2);
@@ -309,7 +309,7 @@ mod tests {
         rings.apply(Event::InitDone);
         let followed = rings.follow(ring());
         let mut view = followed.view().clone();
-        view.first().await.unwrap();
+        view.changed().await.unwrap();
         rings.weigh("10.0.0.2".parse().unwrap(), Some(Weight::new(300).unwrap()));
         let weights: Vec<_> = view.changed().await.unwrap().nodes().iter().map(|n| n.weight.get()).collect();
         assert_eq!(weights, [100, 300]);
