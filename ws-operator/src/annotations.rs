@@ -88,7 +88,7 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Read {
     for (key, value) in annotations {
         let Some(name) = key.strip_prefix(PREFIX) else { continue };
         if let Some(annotation) = ANNOTATIONS.iter().find(|annotation| annotation.name == name) {
-            if (annotation.set)(&mut read.wishes, value).is_none() {
+            if !(annotation.set)(&mut read.wishes, value) {
                 read.faults.push(format!("{key} {value:?}: expected {}", annotation.expected));
             }
         } else if [ENABLE, ENABLED].contains(&key.as_str()) {
@@ -133,8 +133,8 @@ pub struct Annotation {
     pub default: &'static str,
     /// What it does.
     pub text: &'static str,
-    /// Takes the value over; `None` when it is bad.
-    set: fn(&mut Wishes, &str) -> Option<()>,
+    /// Takes the value over; false when it is bad.
+    set: fn(&mut Wishes, &str) -> bool,
 }
 
 /// All of them, in the order of the README's table.
@@ -145,14 +145,14 @@ pub const ANNOTATIONS: &[Annotation] = &[
         default: "`ws://127.0.0.1:<app-port>`",
         text: "Where the sidecar reaches the application, and how: a WebSocket for each client, or a CloudEvent by \
                POST for each message",
-        set: |wishes, text| Some(wishes.app = Some(app(text)?)),
+        set: |wishes, text| put(&mut wishes.app, app(text).map(Some)),
     },
     Annotation {
         name: "app-port",
         expected: "a port from 1 to 65535 that is not the sidecar's (7400, 7401, 7402)",
         default: "the first containerPort, else 3001",
         text: "The application's port, for the default of `app`",
-        set: |wishes, text| Some(wishes.app_port = Some(port(text)?)),
+        set: |wishes, text| put(&mut wishes.app_port, port(text).map(Some)),
     },
     Annotation {
         name: "group",
@@ -160,7 +160,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
         default: "`default`",
         text: "The ring that the pods belong to: the groups of a namespace share no keys. Its Service is \
                `ws-proxy-headless-<group>`, its balancer `ws-balancer-<group>`; those of `default` have no suffix",
-        set: |wishes, text| Some(wishes.group = text.parse().ok()?),
+        set: |wishes, text| put(&mut wishes.group, text.parse().ok()),
     },
     Annotation {
         name: "key",
@@ -168,14 +168,14 @@ pub const ANNOTATIONS: &[Annotation] = &[
                    protocol:PREFIX",
         default: "`header:ws-user-id,query:ws-user-id`",
         text: "Where in a handshake the routing key is found",
-        set: |wishes, text| Some(wishes.key = Some(key(text)?)),
+        set: |wishes, text| put(&mut wishes.key, key(text).map(Some)),
     },
     Annotation {
         name: "route-field",
         expected: "the name of a field",
         default: "none",
         text: "Client messages that are JSON objects with that field are delivered to the key in it",
-        set: |wishes, text| Some(wishes.route_field = Some(filled(text)?)),
+        set: |wishes, text| put(&mut wishes.route_field, filled(text).map(Some)),
     },
     Annotation {
         name: "drain-seconds",
@@ -183,7 +183,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
         default: "25",
         text: "How long connections may take to move away from a pod that ends. The pod's \
                terminationGracePeriodSeconds is raised to 5 more where it is less",
-        set: |wishes, text| Some(wishes.drain_seconds = number(text, 1..=3600)?),
+        set: |wishes, text| put(&mut wishes.drain_seconds, number(text, 1..=3600)),
     },
     Annotation {
         name: "redelivery",
@@ -191,72 +191,81 @@ pub const ANNOTATIONS: &[Annotation] = &[
         default: "`off`",
         text: "Whether client messages are kept until the application has confirmed them, and delivered again after \
                a crash",
-        set: |wishes, text| Some(wishes.redelivery = one_of(text, "on", "off")?),
+        set: |wishes, text| put(&mut wishes.redelivery, one_of(text, "on", "off")),
     },
     Annotation {
         name: "weight",
         expected: "a whole number from 1 to 1000",
         default: "100",
         text: "The pod's share of the keys, against that of the ring's other pods",
-        set: |wishes, text| Some(wishes.weight = text.parse().ok()?),
+        set: |wishes, text| put(&mut wishes.weight, text.parse().ok()),
     },
     Annotation {
         name: "image",
         expected: "the name of an image",
         default: "the installation's",
         text: "The sidecar's image",
-        set: |wishes, text| Some(wishes.image = Some(image(text)?)),
+        set: |wishes, text| put(&mut wishes.image, image(text).map(Some)),
     },
     Annotation {
         name: "cpu-request",
         expected: "a quantity, such as 100m",
         default: "`50m`",
         text: "The CPU that the sidecar requests. It has no limit",
-        set: |wishes, text| Some(wishes.cpu_request = text.parse().ok()?),
+        set: |wishes, text| put(&mut wishes.cpu_request, text.parse().ok()),
     },
     Annotation {
         name: "memory-request",
         expected: "a quantity, such as 128Mi",
         default: "`64Mi`",
         text: "The memory that the sidecar requests",
-        set: |wishes, text| Some(wishes.memory_request = Some(text.parse().ok()?)),
+        set: |wishes, text| put(&mut wishes.memory_request, text.parse().ok().map(Some)),
     },
     Annotation {
         name: "memory-limit",
         expected: "a quantity, such as 512Mi",
         default: "none",
         text: "The memory that the sidecar may use",
-        set: |wishes, text| Some(wishes.memory_limit = Some(text.parse().ok()?)),
+        set: |wishes, text| put(&mut wishes.memory_limit, text.parse().ok().map(Some)),
     },
     Annotation {
         name: "log-level",
         expected: "off, error, warn, info, debug or trace",
         default: "`info`",
         text: "What the sidecar logs",
-        set: |wishes, text| Some(wishes.log_level = level(text)?),
+        set: |wishes, text| put(&mut wishes.log_level, level(text)),
     },
     Annotation {
         name: "inject",
         expected: "true or false",
         default: "`true`",
         text: "`false`: no sidecar, in spite of the label",
-        set: |wishes, text| Some(wishes.inject = one_of(text, "true", "false")?),
+        set: |wishes, text| put(&mut wishes.inject, one_of(text, "true", "false")),
     },
     Annotation {
         name: "balancer",
         expected: "true or false",
         default: "`true`",
         text: "`false`: the ring gets no balancer; clients come to the pods by a Service or an Ingress of your own",
-        set: |wishes, text| Some(wishes.balancer = one_of(text, "true", "false")?),
+        set: |wishes, text| put(&mut wishes.balancer, one_of(text, "true", "false")),
     },
     Annotation {
         name: "auto-restart",
         expected: "true or false",
         default: "`false`",
         text: "`true`: a workload whose pods have no sidecar, or an older one, is restarted; one workload at a time",
-        set: |wishes, text| Some(wishes.auto_restart = one_of(text, "true", "false")?),
+        set: |wishes, text| put(&mut wishes.auto_restart, one_of(text, "true", "false")),
     },
 ];
+
+/// Puts a value into its place, if there is one.
+fn put<T>(place: &mut T, value: Option<T>) -> bool {
+    let found = value.is_some();
+    if let Some(value) = value {
+        *place = value;
+    }
+    found
+}
 
 /// Whether the sidecar listens there, in the same network namespace as the application.
 #[must_use]
