@@ -11,6 +11,7 @@ pub mod desired;
 pub mod inject;
 pub mod members;
 pub mod names;
+pub mod propagate;
 pub mod quantity;
 mod ring;
 mod run;
