@@ -23,8 +23,26 @@ pub struct Args {
 pub enum Command {
     /// Watches the cluster, serves the members of every ring, and makes rings and balancers.
     Run(RunArgs),
+    /// Puts the sidecar into manifests as the webhook would, without a cluster: YAML in, YAML out.
+    Inject(InjectArgs),
     /// Prints the custom resource definition, as JSON.
     Crd,
+}
+
+/// What is injected offline.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InjectArgs {
+    /// The file with the manifests; - reads them from standard input.
+    #[arg(short = 'f', long, value_name = "FILE", default_value = "-")]
+    pub filename: String,
+
+    /// The namespace of objects that name none.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub default_namespace: String,
+
+    /// What is put into them.
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 /// What a running operator is told.

@@ -24,6 +24,7 @@ pub fn definition() -> CustomResourceDefinition {
 
 /// One ring of a namespace: its balancer, scaling, monitoring and network policy. Without any WebSocketApp a ring has
 /// two balancers and nothing else.
+#[allow(clippy::duplicated_attributes, reason = "columns may be of the same type")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "ws.operator",

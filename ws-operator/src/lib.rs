@@ -11,6 +11,7 @@ pub mod desired;
 pub mod inject;
 pub mod members;
 pub mod names;
+pub mod offline;
 pub mod propagate;
 pub mod quantity;
 mod ring;
@@ -20,10 +21,11 @@ pub mod table;
 pub mod tokens;
 mod world;
 
-pub use args::{Args, Command, RunArgs};
+pub use args::{Args, Command, InjectArgs, RunArgs};
 pub use ring::{Group, InvalidGroup, Ring};
 pub use settings::Settings;
 
+use anyhow::Context;
 use tokio::io::AsyncWriteExt;
 
 /// Does what the arguments say.
@@ -34,13 +36,27 @@ use tokio::io::AsyncWriteExt;
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Run(args) => run::serve(args).await,
-        Command::Crd => print(&serde_json::to_string_pretty(&crd::definition())?).await,
+        Command::Inject(args) => inject_offline(args).await,
+        Command::Crd => print(&(serde_json::to_string_pretty(&crd::definition())? + "\n")).await,
     }
+}
+
+async fn inject_offline(args: InjectArgs) -> anyhow::Result<()> {
+    let InjectArgs { filename, default_namespace, settings } = args;
+    let text = match filename.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
+        file => std::fs::read_to_string(file).with_context(|| file.to_owned())?,
+    };
+    let injected = offline::inject_all(&text, &default_namespace, &settings)?;
+    let mut errors = tokio::io::stderr();
+    for warning in injected.warnings {
+        errors.write_all(format!("warning: {warning}\n").as_bytes()).await?;
+    }
+    print(&injected.manifests).await
 }
 
 async fn print(text: &str) -> anyhow::Result<()> {
     let mut out = tokio::io::stdout();
     out.write_all(text.as_bytes()).await?;
-    out.write_all(b"\n").await?;
     Ok(out.flush().await?)
 }
