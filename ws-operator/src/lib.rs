@@ -5,11 +5,13 @@
 
 pub mod annotations;
 mod args;
+pub mod certs;
 mod controller;
 pub mod crd;
 pub mod desired;
 pub mod inject;
 pub mod members;
+pub mod metrics;
 pub mod names;
 pub mod offline;
 pub mod propagate;
@@ -19,6 +21,7 @@ mod run;
 mod settings;
 pub mod table;
 pub mod tokens;
+pub mod webhook;
 mod world;
 
 pub use args::{Args, Command, InjectArgs, RunArgs};
