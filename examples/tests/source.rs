@@ -10,7 +10,7 @@ use std::{
 fn sources() -> Vec<(String, String)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let mut files = Vec::new();
-    for package in ["ws-routing", "ws-balancer", "ws-proxy"] {
+    for package in ["ws-routing", "ws-balancer", "ws-proxy", "ws-operator"] {
         collect(&root.join(package).join("src"), &mut files);
     }
     let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
@@ -65,6 +65,8 @@ fn only_owners_spawn() {
     // Each holds its tasks in a set, tracker or handle, by which they are waited for or aborted.
     let owners = [
         "ws-balancer/src/lib.rs",
+        "ws-operator/src/members.rs",
+        "ws-operator/src/run.rs",
         "ws-proxy/src/lib.rs",
         "ws-routing/src/api/service.rs",
         "ws-routing/src/membership/remote.rs",

@@ -32,13 +32,8 @@ use crate::{
 /// `/v1/members/-/-`, and `/v1/owner/{key}`.
 #[must_use]
 pub fn standard(readiness: Readiness, metrics: Metrics, view: View) -> Routes {
-    let (members, scraped, streamed) = (view.clone(), view.clone(), view.clone());
-    Routes::new()
-        .get("/livez", |_| async { Ok(answer("text/plain", "alive\n")) })
-        .get("/readyz", move |_| {
-            let missing = readiness.missing();
-            async move { ready(&missing) }
-        })
+    let (members, scraped, streamed, owned) = (view.clone(), view.clone(), view.clone(), view);
+    health(readiness)
         .get("/metrics", move |call| {
             let page = page(&call, &metrics, &scraped);
             async move { Ok(page) }
@@ -48,12 +43,27 @@ pub fn standard(readiness: Readiness, metrics: Metrics, view: View) -> Routes {
             async move { Ok(members) }
         })
         .get("/v1/members/-/-", move |_| {
-            let mut answer = Answer::new(members_stream(streamed.clone()).boxed_unsync());
-            let lines = HeaderValue::from_static("application/x-ndjson");
-            answer.headers_mut().insert(header::CONTENT_TYPE, lines);
+            let answer = stream(members_stream(streamed.clone()).boxed_unsync());
             async move { Ok(answer) }
         })
-        .merge(owner(view))
+        .merge(owner(owned))
+}
+
+/// `/livez` and `/readyz` alone: for a process that is no part of a ring.
+#[must_use]
+pub fn health(readiness: Readiness) -> Routes {
+    Routes::new().get("/livez", |_| async { Ok(answer("text/plain", "alive\n")) }).get("/readyz", move |_| {
+        let missing = readiness.missing();
+        async move { ready(&missing) }
+    })
+}
+
+/// 200 with lines of JSON that go on: a [`members_stream`].
+#[must_use]
+pub fn stream(body: Body) -> Answer {
+    let mut answer = Answer::new(body);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    answer
 }
 
 /// `/v1/owner/{key}?n=3`: who owns a key, and who is next (3 nodes unless `n` says otherwise). Asks nobody.
@@ -127,6 +137,13 @@ impl Admin {
     #[must_use]
     pub fn new(routes: Routes, stop: CancellationToken) -> Self {
         Self { routes: Arc::new(routes), slots: Arc::new(Semaphore::new(CONNECTIONS)), stop }
+    }
+
+    /// Serves so many connections at once instead of 512; more are closed unanswered.
+    #[must_use]
+    pub fn at_most(mut self, connections: usize) -> Self {
+        self.slots = Arc::new(Semaphore::new(connections));
+        self
     }
 
     /// Serves one connection to its end. Cheap to call; nothing happens until the future is polled.

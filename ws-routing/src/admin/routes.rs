@@ -14,7 +14,7 @@ use crate::key::Key;
 
 /// A list of routes.
 ///
-/// A path is fixed, or ends in `/{}`, which stands for one segment. `GET` answers `HEAD` too.
+/// A path is fixed, or ends in `/{}` or `/{}/{}`: each stands for one segment. `GET` answers `HEAD` too.
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: Vec<Route>,
@@ -111,12 +111,12 @@ type Handle =
     Box<dyn Fn(Call) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send>> + Send + Sync>;
 
 impl Route {
-    /// What stands for the path's `{}`, if the path matches.
+    /// What stands for the path's `{}`, or for both with the slash between them, if the path matches.
     fn matches<'a>(&self, path: &'a str) -> Option<&'a str> {
-        match self.path.strip_suffix("{}") {
-            Some(prefix) => path.strip_prefix(prefix).filter(|tail| !tail.contains('/')),
-            None => (path == self.path).then_some(""),
-        }
+        let Some(open) = self.path.find("{}") else { return (path == self.path).then_some("") };
+        let (prefix, holes) = self.path.split_at(open);
+        let segments = holes.split('/').count();
+        path.strip_prefix(prefix).filter(|tail| tail.split('/').count() == segments)
     }
 }
 
@@ -154,6 +154,12 @@ impl Call {
     /// 400 when it is none.
     pub fn key(&self) -> Result<Key, Problem> {
         Key::decode(&self.tail).map_err(|error| Problem::new(400, "bad-key", error.to_string()))
+    }
+
+    /// What stands for the path's `{}`, undecoded; with `{}/{}` both, as they stand in the path.
+    #[must_use]
+    pub fn tail(&self) -> &str {
+        &self.tail
     }
 
     /// The first query parameter of that name, percent-decoded.
@@ -264,6 +270,8 @@ mod tests {
         Routes::new()
             .get("/v1/things/{}", |call| async move { Ok(answer("text/plain", call.key()?.to_string())) })
             .post("/v1/things/{}", |_| async { Ok(answer("text/plain", "done")) })
+            .get("/v1/pairs/-/-", |_| async { Ok(answer("text/plain", "own")) })
+            .get("/v1/pairs/{}/{}", |call| async move { Ok(answer("text/plain", call.tail().to_owned())) })
             .get(
                 "/v1/number",
                 |call| async move { Ok(json(&call.number("n", 1..=100)?.unwrap_or(7).into())) },
@@ -288,6 +296,15 @@ mod tests {
             [("/v1/things/", 400), ("/v1/things/%FF", 400), ("/v1/things/a/b", 404), ("/", 404)]
         {
             assert_eq!(ask(LOOPBACK, "GET", target).await.0, status, "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn two_segments_are_a_pair_and_the_first_route_wins() {
+        assert_eq!(ask(LOOPBACK, "GET", "/v1/pairs/a/b").await.2, "a/b");
+        assert_eq!(ask(LOOPBACK, "GET", "/v1/pairs/-/-").await.2, "own");
+        for target in ["/v1/pairs/a", "/v1/pairs/a/b/c", "/v1/pairs"] {
+            assert_eq!(ask(LOOPBACK, "GET", target).await.0, 404, "{target}");
         }
     }
 

@@ -1,0 +1,220 @@
+//! What the operator counts, for Prometheus.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// The handles of the operator's metrics. Cloning is a reference count.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    admissions: Family<Admission, Counter>,
+    reconciles: Family<Reconcile, Counter>,
+    errors: Family<Failed, Counter>,
+    leader: Gauge,
+    members: Family<State, Gauge>,
+    pods: Family<State, Gauge>,
+    foreign: Gauge,
+    expiry: Gauge,
+}
+
+/// What was decided about an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Admission {
+    /// `pods` or `workloads`.
+    pub webhook: &'static str,
+    /// `patched`, `unchanged`, `skipped`, `denied` or `unreadable`.
+    pub result: &'static str,
+    /// Why it was skipped, else empty.
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reconcile {
+    result: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    operation: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+/// What can go wrong, as the label `operation` of the errors has it.
+const OPERATIONS: [&str; 7] = ["watch", "reconcile", "status", "certificates", "lease", "restart", "event"];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers all families.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut shared = Shared {
+            registry: Registry::with_prefix("ws_operator"),
+            admissions: Family::default(),
+            reconciles: Family::default(),
+            errors: Family::default(),
+            leader: Gauge::default(),
+            members: Family::default(),
+            pods: Family::default(),
+            foreign: Gauge::default(),
+            expiry: Gauge::default(),
+        };
+        shared.begin();
+        shared.register();
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// An object was decided about.
+    pub fn admitted(&self, admission: Admission) {
+        self.shared.admissions.get_or_create(&admission).inc();
+    }
+
+    /// A namespace was brought to what it should be, or was not.
+    pub fn reconciled(&self, done: bool) {
+        let result = if done { "ok" } else { "error" };
+        self.shared.reconciles.get_or_create(&Reconcile { result }).inc();
+        if !done {
+            self.failed("reconcile");
+        }
+    }
+
+    /// Something went wrong, and is tried again: `watch`, `reconcile`, `status`, `certificates`, `lease`, `restart` or
+    /// `event`.
+    pub fn failed(&self, operation: &'static str) {
+        self.shared.errors.get_or_create(&Failed { operation }).inc();
+    }
+
+    /// Whether this replica writes.
+    pub fn leads(&self, leads: bool) {
+        self.shared.leader.set(leads.into());
+    }
+
+    /// How many members all rings have.
+    pub fn members(&self, ready: usize, draining: usize) {
+        self.count(&self.shared.members, "ready", ready);
+        self.count(&self.shared.members, "draining", draining);
+    }
+
+    /// How many labelled pods have no sidecar, or another than new pods get.
+    pub fn pods(&self, uninjected: usize, outdated: usize) {
+        self.count(&self.shared.pods, "uninjected", uninjected);
+        self.count(&self.shared.pods, "outdated", outdated);
+    }
+
+    /// How many objects of a name that a ring needs were made by somebody else.
+    pub fn foreign(&self, objects: usize) {
+        self.shared.foreign.set(objects.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// When the certificate of the webhooks ends, in seconds since 1970.
+    pub fn certificate_ends(&self, second: i64) {
+        self.shared.expiry.set(second);
+    }
+
+    /// The page for Prometheus, and its content type.
+    #[must_use]
+    pub fn page(&self) -> (&'static str, String) {
+        let mut page = String::new();
+        // Writing into a string cannot fail.
+        let _ = text::encode(&mut page, &self.shared.registry);
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
+    }
+
+    fn count(&self, family: &Family<State, Gauge>, state: &'static str, count: usize) {
+        family.get_or_create(&State { state }).set(count.try_into().unwrap_or(i64::MAX));
+    }
+}
+
+impl Shared {
+    /// What can be known beforehand is there from the start, with zero.
+    fn begin(&self) {
+        for webhook in ["pods", "workloads"] {
+            for result in ["patched", "unchanged", "denied", "unreadable"] {
+                drop(self.admissions.get_or_create(&Admission { webhook, result, reason: "" }));
+            }
+        }
+        for result in ["ok", "error"] {
+            drop(self.reconciles.get_or_create(&Reconcile { result }));
+        }
+        for operation in OPERATIONS {
+            drop(self.errors.get_or_create(&Failed { operation }));
+        }
+        for state in ["ready", "draining"] {
+            drop(self.members.get_or_create(&State { state }));
+        }
+        for state in ["uninjected", "outdated"] {
+            drop(self.pods.get_or_create(&State { state }));
+        }
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("admissions", "Objects that the webhooks decided about", self.admissions.clone());
+        registry.register("reconciles", "Namespaces brought to what they should be", self.reconciles.clone());
+        registry.register("errors", "Faults, each of which is tried again", self.errors.clone());
+        registry.register("leader", "1 where this replica writes", self.leader.clone());
+        registry.register("members", "Members of all rings", self.members.clone());
+        registry.register("pods", "Labelled pods that have not what new ones get", self.pods.clone());
+        registry.register(
+            "foreign_objects",
+            "Objects of a name that a ring needs and that somebody else made",
+            self.foreign.clone(),
+        );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of the webhooks ends, in seconds since 1970",
+            self.expiry.clone(),
+        );
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_there_from_the_start() {
+        let metrics = Metrics::new();
+        metrics.admitted(Admission { webhook: "pods", result: "skipped", reason: "HostNetwork" });
+        metrics.reconciled(false);
+        metrics.leads(true);
+        let (_, page) = metrics.page();
+        for line in [
+            "ws_operator_admissions_total{webhook=\"workloads\",result=\"denied\",reason=\"\"} 0",
+            "ws_operator_admissions_total{webhook=\"pods\",result=\"skipped\",reason=\"HostNetwork\"} 1",
+            "ws_operator_reconciles_total{result=\"error\"} 1",
+            "ws_operator_errors_total{operation=\"reconcile\"} 1",
+            "ws_operator_errors_total{operation=\"lease\"} 0",
+            "ws_operator_leader 1",
+            "ws_operator_members{state=\"ready\"} 0",
+            "ws_operator_pods{state=\"outdated\"} 0",
+            "ws_operator_foreign_objects 0",
+            "ws_operator_certificate_expiry_timestamp_seconds 0",
+        ] {
+            assert!(page.contains(&format!("{line}\n")), "{line} in {page}");
+        }
+    }
+}

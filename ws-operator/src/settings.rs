@@ -1,0 +1,46 @@
+//! What an installation decides once, for all that the operator makes.
+
+use clap::Args;
+
+use crate::names;
+
+/// The images that the operator puts into pods, and where it lives itself.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Settings {
+    /// The sidecar's image.
+    #[arg(long, value_name = "IMAGE", default_value_t = image("ws-proxy"))]
+    pub proxy_image: String,
+
+    /// The balancer's image.
+    #[arg(long, value_name = "IMAGE", default_value_t = image("ws-balancer"))]
+    pub balancer_image: String,
+
+    /// The operator's own namespace.
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
+    pub namespace: String,
+}
+
+impl Settings {
+    /// Where sidecars and balancers follow the members of a ring: the stream that the operator serves.
+    #[must_use]
+    pub fn members_uri(&self, ring: &crate::Ring) -> String {
+        let (operator, port) = (names::OPERATOR, names::MEMBERS_PORT);
+        let (namespace, service) = (&ring.namespace, ring.group.headless_service());
+        format!("http://{operator}.{}.svc:{port}/v1/members/{namespace}/{service}", self.namespace)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            proxy_image: image("ws-proxy"),
+            balancer_image: image("ws-balancer"),
+            namespace: names::NAMESPACE.into(),
+        }
+    }
+}
+
+/// The released image of this version's program.
+fn image(program: &str) -> String {
+    format!("ghcr.io/ws-routing/{program}:{}", env!("CARGO_PKG_VERSION"))
+}
