@@ -28,6 +28,10 @@ pub const SERVED: &str = "ws-routing-served";
 /// Between peers: the nodes that a send has asked already, comma-separated.
 pub const ASKED: &str = "ws-routing-asked";
 
+/// Between peers: where many sends go in one request, and each is answered by a line with its number, the first being 0, as
+/// soon as that is known.
+pub const LINES: &str = "/v1/messages?order=any";
+
 /// Between sidecars through NATS: the connection whose old node ends here, and whose new node begins.
 pub const NATS_MOVED: &str = "ws-routing-moved";
 /// In an application's answer through NATS: what the status of an HTTP answer is. Absent: 200.

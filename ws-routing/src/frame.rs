@@ -267,9 +267,19 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
 
 /// Appends a whole frame with FIN to `out`, masked where `mask` is given.
 pub fn write(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
+    write_header(out, opcode, payload.len(), mask);
+    let start = out.len();
+    out.extend(payload);
+    if let Some(mask) = mask {
+        apply_mask(&mut out[start..], mask);
+    }
+}
+
+/// Appends the header of a whole frame with FIN, whose payload has `len` bytes.
+pub(crate) fn write_header(out: &mut Vec<u8>, opcode: Opcode, len: usize, mask: Option<[u8; 4]>) {
     let bit = if mask.is_some() { 0x80 } else { 0 };
     out.push(0x80 | opcode as u8);
-    match payload.len() {
+    match len {
         len @ 0..=125 => out.push(bit | len as u8),
         len @ 126..=0xffff => {
             out.push(bit | 126);
@@ -281,11 +291,6 @@ pub fn write(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: Option<[u8
         }
     }
     out.extend(mask.into_iter().flatten());
-    let start = out.len();
-    out.extend(payload);
-    if let Some(mask) = mask {
-        apply_mask(&mut out[start..], mask);
-    }
 }
 
 /// The payload of a Close: the code and as much of `reason` as fits, cut at a character's end.

@@ -20,6 +20,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long a body may take.
 const WHOLE: Duration = Duration::from_secs(60);
 
+/// How much room is made at once, in bytes.
+const AT_ONCE: u64 = 1 << 20;
+
 /// The whole body.
 ///
 /// # Errors
@@ -49,7 +52,10 @@ pub(super) async fn read(mut body: impl RequestBody, most: usize) -> Result<Byte
             Some(all) => all.extend_from_slice(&data),
             None if first.is_empty() => first = data,
             None => {
-                let mut joined = BytesMut::from(&std::mem::take(&mut first)[..]);
+                // What was announced is about to come, if it is true.
+                let announced = body.size_hint().lower().min(AT_ONCE) as usize;
+                let mut joined = BytesMut::with_capacity(first.len() + data.len() + announced);
+                joined.extend_from_slice(&std::mem::take(&mut first));
                 joined.extend_from_slice(&data);
                 all = Some(joined);
             }

@@ -2,8 +2,9 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use futures_util::future::join_all;
-use http::HeaderMap;
+use futures_util::{future::join_all, stream::FuturesUnordered};
+use http::{HeaderValue, header, request::Parts};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,11 +12,13 @@ use super::{
     Api, Caller,
     body::{self, RequestBody},
     idempotency::{Claim, Scope},
+    lines::Lines,
     messages::{check, parse_ack, parse_to},
     said::{self, Said},
 };
 use crate::{
     admin::{Answer, Problem, answer},
+    contract,
     key::Key,
     metrics::{Ack, SendResult},
     session::deliver::{
@@ -29,6 +32,9 @@ const LINES: usize = 10_000;
 
 /// The largest body, in messages of the greatest size; a peer's has more around it.
 const BODY: usize = 16;
+
+/// What a peer's body may have in any case, in bytes.
+const PEER_BODY: usize = 4 << 20;
 
 #[derive(Deserialize)]
 struct Line {
@@ -55,16 +61,20 @@ struct Good {
 pub(super) async fn send(
     api: &Api,
     caller: Caller,
-    headers: &HeaderMap,
+    parts: &Parts,
     request: impl RequestBody,
 ) -> Result<Answer, Problem> {
-    let factor = if caller == Caller::App { BODY } else { 4 * BODY };
-    let bytes = body::read(request, factor * api.settings().max_message).await?;
+    let most = BODY * api.settings().max_message;
+    let most = if caller == Caller::App { most } else { PEER_BODY.max(4 * most) };
+    let bytes = body::read(request, most).await?;
     let count = lines(&bytes).count();
     if count > LINES {
         return Err(Problem::new(413, "too-large", format!("expected at most {LINES} lines")));
     }
-    let told = match (caller, Scope::read(headers, "", "bulk")?) {
+    if caller == Caller::Peer && parts.uri.query() == contract::LINES.split('?').nth(1) {
+        return Ok(answer_numbered(api, &bytes));
+    }
+    let told = match (caller, Scope::read(&parts.headers, "", "bulk")?) {
         (Caller::Peer, _) => answer_peer(api, &bytes).await,
         (Caller::App, None) => answer_app(api, &bytes).await,
         (Caller::App, Some(scope)) => match api.idempotency().claim(scope, &bytes).await? {
@@ -129,6 +139,30 @@ async fn answer_peer(api: &Api, bytes: &Bytes) -> Vec<Value> {
         line
     });
     join_all(answers).await
+}
+
+/// Answers a peer line by line, as soon as something is known: one that waits keeps no other waiting.
+fn answer_numbered(api: &Api, bytes: &Bytes) -> Answer {
+    let replies: FuturesUnordered<_> = lines(bytes)
+        .enumerate()
+        .map(|(n, line)| {
+            let (api, good) = (api.clone(), read(api, line));
+            async move {
+                match good {
+                    Ok(Good { key, op, told, .. }) => {
+                        api.deliver().here().answer(&key, &op, &told).await.to_line(n)
+                    }
+                    Err(mut refused) => {
+                        refused["n"] = n.into();
+                        refused.to_string()
+                    }
+                }
+            }
+        })
+        .collect();
+    let mut answer = Answer::new(Lines::new(replies, api.guard()).boxed_unsync());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    answer
 }
 
 /// The line of an answer: the key, the status, and what it comes to.

@@ -9,6 +9,7 @@ mod bulk;
 mod holders;
 mod idempotency;
 mod keys;
+mod lines;
 mod messages;
 mod openapi;
 mod query;

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     admin::{self, Answer, Problem, Routes, answer},
     contract,
-    drain::Drain,
+    drain::{self, Drain},
     key::Key,
     metrics::SidecarMetrics,
     node::{NodeId, NodeState},
@@ -189,6 +189,11 @@ impl Api {
         &self.shared.metrics
     }
 
+    /// Keeps the process from ending before what was asked is answered.
+    pub(super) fn guard(&self) -> drain::Guard {
+        self.shared.drain.guard()
+    }
+
     pub(super) fn settings(&self) -> SendSettings {
         self.shared.deliver.here().settings
     }
@@ -224,7 +229,7 @@ impl Api {
         caller: Caller,
     ) -> Result<Answer, Infallible> {
         // A process that drains ends when what it was asked is answered.
-        let _guard = self.shared.drain.guard();
+        let _guard = self.guard();
         let (parts, mut body) = request.into_parts();
         let version = parts.version;
         let mut answer = match self.route(parts, &mut body, peer, caller).await {
@@ -263,7 +268,7 @@ impl Api {
             (Some(Resource::Messages(key)), &Method::POST) => {
                 messages::send(self, caller, decode(key)?, parts, body).await
             }
-            (Some(Resource::Bulk), &Method::POST) => bulk::send(self, caller, &parts.headers, body).await,
+            (Some(Resource::Bulk), &Method::POST) => bulk::send(self, caller, &parts, body).await,
             (Some(Resource::Holders), &Method::POST) if caller == Caller::Peer => {
                 holders::note(self, body).await
             }

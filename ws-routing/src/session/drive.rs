@@ -159,8 +159,8 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         let now = self.now();
         let out = &mut self.sockets.ports(cx);
         match post {
-            Post::Message { frame, receipt } => {
-                self.machine.put_to_client(&frame, out);
+            Post::Message { text, payload, receipt } => {
+                self.machine.put_to_client(text, &payload, out);
                 if receipt && !seeded::has(Bug::AcknowledgeEarly) {
                     return self.machine.ask_receipt(self.receipts.next(outcome), out);
                 }

@@ -11,10 +11,12 @@ use tokio::sync::oneshot;
 /// What is to be put.
 #[derive(Clone, Debug)]
 pub(crate) enum Post {
-    /// A whole frame towards the client. `receipt`: its outcome waits until the client's own stack has confirmed it.
+    /// A message towards the client. `receipt`: its outcome waits until the client's own stack has confirmed it.
     Message {
-        /// Unmasked, with its header.
-        frame: Bytes,
+        /// Whether it is text; else it is binary.
+        text: bool,
+        /// Its payload.
+        payload: Bytes,
         /// Whether a ping follows it.
         receipt: bool,
     },
@@ -37,14 +39,18 @@ pub(crate) enum Post {
 }
 
 impl Post {
-    fn len(&self) -> usize {
-        match self {
-            Self::Message { frame, .. } => frame.len(),
-            Self::ToApp { payload, .. } => payload.len(),
-            Self::Close { .. } | Self::Nothing => 0,
-        }
+    /// What it costs while it waits, in bytes.
+    fn cost(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Message { payload, .. } | Self::ToApp { payload, .. } => payload.len(),
+                Self::Close { .. } | Self::Nothing => 0,
+            }
     }
 }
+
+/// What a post costs besides its payload, about: many short ones must not be for nothing.
+const OVERHEAD: usize = 64;
 
 /// Where a connection's leg stands, as far as posts are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,12 +123,12 @@ impl Mailbox {
         if state.phase == Phase::Over {
             return Err(NotTaken::Gone);
         }
-        if state.bytes > 0 && state.bytes + post.len() > self.bound {
+        if state.bytes > 0 && state.bytes + post.cost() > self.bound {
             return Err(NotTaken::Full);
         }
         let number = state.next;
         state.next += 1;
-        state.bytes += post.len();
+        state.bytes += post.cost();
         let (outcome, told) = oneshot::channel();
         let to_app = matches!(post, Post::ToApp { .. });
         let entry = Entry { number, post, outcome };
@@ -140,7 +146,7 @@ impl Mailbox {
         let State { to_client, to_app, bytes, .. } = &mut *state;
         for queue in [to_client, to_app] {
             if let Some(at) = queue.iter().position(|entry| entry.number == number) {
-                *bytes -= queue.remove(at).map_or(0, |entry| entry.post.len());
+                *bytes -= queue.remove(at).map_or(0, |entry| entry.post.cost());
                 return true;
             }
         }
@@ -189,7 +195,7 @@ impl Mailbox {
 
 impl State {
     fn take(&mut self, entry: Entry) -> Taken {
-        self.bytes -= entry.post.len();
+        self.bytes -= entry.post.cost();
         if self.bytes == 0 && self.to_client.is_empty() && self.to_app.is_empty() {
             (self.to_client, self.to_app) = (VecDeque::new(), VecDeque::new());
         }
@@ -245,21 +251,25 @@ mod tests {
     use super::*;
 
     fn message(len: usize) -> Post {
-        Post::Message { frame: vec![0; len].into(), receipt: false }
+        Post::Message { text: false, payload: vec![0; len].into(), receipt: false }
     }
 
     #[test]
     fn it_is_bounded_but_takes_one_post_of_any_size() {
-        let mailbox = Mailbox::new(100, Phase::Live);
-        let (first, _told) = mailbox.post(message(1000)).unwrap();
+        let mailbox = Mailbox::new(1000, Phase::Live);
+        let (first, _told) = mailbox.post(message(10_000)).unwrap();
         assert_eq!(mailbox.post(message(1)).unwrap_err(), NotTaken::Full);
         assert!(mailbox.withdraw(first));
         assert!(!mailbox.withdraw(first));
-        let (_, _told) = mailbox.post(message(60)).unwrap();
-        let (_, _told) = mailbox.post(message(40)).unwrap();
-        assert_eq!(mailbox.post(message(1)).unwrap_err(), NotTaken::Full);
+        let (_, _told) = mailbox.post(message(600 - OVERHEAD)).unwrap();
+        let (_, _told) = mailbox.post(message(400 - OVERHEAD)).unwrap();
+        assert_eq!(
+            mailbox.post(message(0)).unwrap_err(),
+            NotTaken::Full,
+            "even what is empty costs something"
+        );
         mailbox.next_to_client().unwrap();
-        mailbox.post(message(60)).unwrap();
+        mailbox.post(message(600 - OVERHEAD)).unwrap();
     }
 
     #[test]

@@ -34,10 +34,21 @@ impl Session {
         self.phase() == Phase::Live && self.settling.is_none() && self.from_leg.at_message()
     }
 
-    /// Puts a whole frame towards the client.
-    pub(crate) fn put_to_client(&mut self, frame: &[u8], out: &mut impl Outputs) {
+    /// Puts a message towards the client.
+    pub(crate) fn put_to_client(&mut self, text: bool, payload: &[u8], out: &mut impl Outputs) {
+        /// What is longer is not copied to go with its header.
+        const TOGETHER: usize = 4096;
         self.messages.to_client += 1;
-        out.leg(frame);
+        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        if payload.len() <= TOGETHER {
+            let mut frame = Vec::with_capacity(payload.len() + frame::MAX_HEADER);
+            frame::write(&mut frame, opcode, payload, None);
+            return out.leg(&frame);
+        }
+        let mut header = Vec::with_capacity(frame::MAX_HEADER);
+        frame::write_header(&mut header, opcode, payload.len(), None);
+        out.leg(&header);
+        out.leg(payload);
     }
 
     /// Asks the client's WebSocket stack whether it has got what was put so far.
@@ -129,7 +140,7 @@ mod tests {
             held.drain(..taken);
         }
         assert!(session.takes_to_client());
-        session.put_to_client(&[0x81, 1, b'x'], &mut out);
+        session.put_to_client(true, b"x", &mut out);
         assert_eq!(out.leg, [&bytes[..], &[0x81, 1, b'x']].concat(), "the app's own bytes stay as they are");
     }
 

@@ -2,24 +2,17 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
-    here::{Message, Op, Told},
+    here::{Op, Told},
     plan::Reply,
     reply::{Heard, Id},
 };
 use crate::{contract, key::Key, metrics::Ack, node::NodeId};
-
-/// One of many calls.
-pub(crate) struct Line<'a> {
-    pub(crate) key: &'a Key,
-    pub(crate) op: &'a Op,
-    pub(crate) told: Told,
-}
 
 /// The request of one call.
 pub(super) fn request(key: &Key, op: &Op, told: &Told) -> Request<Full<Bytes>> {
@@ -72,52 +65,59 @@ pub(crate) fn told(headers: &HeaderMap) -> Told {
 
 /// The reply in an answer's body: its member `hop`.
 pub(super) fn reply(body: &[u8]) -> Reply {
-    let hop =
-        serde_json::from_slice::<Value>(body).ok().and_then(|mut body| Some(body.get_mut("hop")?.take()));
-    match hop.and_then(Heard::from_json) {
-        Some(heard) => Reply::Heard(heard),
-        // It refused the request as such: it has done nothing.
-        None => Reply::Unreachable,
-    }
+    numbered(body).1
 }
 
-/// The request of many calls: a line each.
-pub(super) fn bulk_request(lines: &[Line<'_>]) -> Request<Full<Bytes>> {
-    let body: String = lines.iter().map(|line| format!("{}\n", describe(line))).collect();
-    let mut request = Request::new(Full::new(body.into()));
+/// The reply in a line of an answer, and the number of its call.
+pub(super) fn numbered(line: &[u8]) -> (Option<usize>, Reply) {
+    let (number, heard) = Heard::read(line);
+    // Without one it refused the request as such: it has done nothing.
+    (number, heard.map_or(Reply::Unreachable, Reply::Heard))
+}
+
+/// The request of many calls, of which `body` has the lines.
+pub(super) fn lines_request(body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = http::Uri::from_static("/v1/messages");
+    *request.uri_mut() = Uri::from_static(contract::LINES);
     let kind = header::HeaderValue::from_static("application/x-ndjson");
     request.headers_mut().insert(header::CONTENT_TYPE, kind);
     request
 }
 
-fn describe(line: &Line<'_>) -> Value {
-    let (message, ack, to) = match line.op {
+/// A call as a line; `None` for what is not sent in lines.
+pub(super) fn line(key: &Key, op: &Op, told: &Told) -> Option<String> {
+    let (message, ack, to) = match op {
         Op::Send { message, ack } => (message, *ack, "client"),
         Op::ToApp(message) => (message, Ack::Written, "app"),
-        // Nothing else is sent in lines.
-        Op::Close { .. } | Op::List => return Value::Null,
+        Op::Close { .. } | Op::List => return None,
     };
-    let served: Vec<&Id> = line.told.served.iter().collect();
-    let asked: Vec<&str> = line.told.asked.iter().map(NodeId::as_str).collect();
-    let mut value =
-        json!({"key": line.key.as_str(), "ack": ack.as_str(), "to": to, "served": served, "asked": asked});
-    let Message { text, payload } = message;
-    match std::str::from_utf8(payload).ok().filter(|_| *text) {
-        Some(text) => value["text"] = text.into(),
-        None => value["base64"] = BASE64_STANDARD.encode(payload).into(),
-    }
-    value
+    let text = std::str::from_utf8(&message.payload).ok().filter(|_| message.text);
+    let written = Written {
+        key: key.as_str(),
+        text,
+        base64: text.is_none().then(|| BASE64_STANDARD.encode(&message.payload)),
+        ack: ack.as_str(),
+        to,
+        served: told.served.iter().map(|id| &**id).collect(),
+        asked: told.asked.iter().map(NodeId::as_str).collect(),
+    };
+    serde_json::to_string(&written).ok()
 }
 
-/// The replies in the lines of an answer.
-pub(super) fn bulk_replies(body: &[u8], count: usize) -> Vec<Reply> {
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let mut replies: Vec<Reply> = lines.take(count).map(reply).collect();
-    let missing = if replies.is_empty() { Reply::Unreachable } else { Reply::Lost };
-    replies.resize(count, missing);
-    replies
+#[derive(Serialize)]
+struct Written<'a> {
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    ack: &'a str,
+    to: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    served: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    asked: Vec<&'a str>,
 }
 
 #[cfg(test)]
@@ -145,9 +145,11 @@ mod tests {
             names: vec!["10.0.0.2:1".parse().unwrap()],
             ..Heard::nothing("1".parse().unwrap())
         };
-        let body = json!({"key": "k", "hop": heard.to_json()}).to_string();
+        let body = serde_json::json!({"key": "k", "hop": heard.to_json()}).to_string();
         let Reply::Heard(arrived) = reply(body.as_bytes()) else { panic!("{body}") };
         assert_eq!(arrived, heard);
+        let line = heard.to_line(7);
+        assert!(matches!(numbered(line.as_bytes()), (Some(7), Reply::Heard(arrived)) if arrived == heard));
         assert!(matches!(reply(b"{}"), Reply::Unreachable));
     }
 }

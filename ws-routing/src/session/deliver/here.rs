@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{naming::Holders, plan::Reach, reply::Heard, reply::Id};
 use crate::{
-    frame::{self, Opcode},
     key::Key,
     membership::View,
     metrics::Ack,
@@ -59,27 +58,26 @@ impl Op {
         if matches!(self, Self::ToApp(_)) { Reach::One } else { Reach::All }
     }
 
+    /// What is to be taken, if anything is.
+    pub(super) fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Send { message, .. } | Self::ToApp(message) => Some(message),
+            Self::Close { .. } | Self::List => None,
+        }
+    }
+
     fn post(&self) -> Post {
         match self {
-            Self::Send { message, ack } => {
-                Post::Message { frame: message.frame(), receipt: *ack == Ack::Received }
+            Self::Send { message: Message { text, payload }, ack } => {
+                let receipt = *ack == Ack::Received;
+                Post::Message { text: *text, payload: Bytes::clone(payload), receipt }
             }
-            Self::ToApp(message) => {
-                Post::ToApp { text: message.text, payload: Bytes::clone(&message.payload) }
+            Self::ToApp(Message { text, payload }) => {
+                Post::ToApp { text: *text, payload: Bytes::clone(payload) }
             }
             Self::Close { code, reason } => Post::Close { code: *code, reason: reason.clone() },
             Self::List => Post::Nothing,
         }
-    }
-}
-
-impl Message {
-    /// The unmasked frame that it is.
-    fn frame(&self) -> Bytes {
-        let mut frame = Vec::with_capacity(self.payload.len() + frame::MAX_HEADER);
-        let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
-        frame::write(&mut frame, opcode, &self.payload, None);
-        frame.into()
     }
 }
 

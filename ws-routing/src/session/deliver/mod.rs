@@ -1,8 +1,9 @@
 //! Bringing a call to every connection of a key, wherever they are.
 //!
 //! Reading order: `plan` (who is asked), `views` (by which members), `here` (what this node does and says), `reply` and
-//! `call` (how that travels), `peers` (the connections), `naming` (what holders tell owners).
+//! `call` (how that travels), `batch` (many in one request), `peers` (the connections), `naming` (what holders tell owners).
 
+mod batch;
 pub(crate) mod call;
 pub(crate) mod here;
 mod naming;
@@ -19,7 +20,6 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::{
-    call::Line,
     here::{Here, Op, Told},
     peers::Peers,
     plan::{Asking, Reply, Step, Verdict},
@@ -122,15 +122,15 @@ impl Deliver {
         askings: &[Asking],
         end: Instant,
     ) -> Vec<Reply> {
-        let lines: Vec<Line<'_>> = which
-            .iter()
-            .map(|at| Line { key: &calls[*at].0, op: &calls[*at].1, told: told(&askings[*at]) })
-            .collect();
+        let asked = which.iter().map(|at| {
+            let (key, op) = &calls[*at];
+            (key, op, told(&askings[*at]))
+        });
         if *node != self.here.node {
-            return self.peers.ask_many(node, &lines, end).await;
+            return self.peers.ask_many(node, asked, end).await;
         }
-        let heard = join_all(lines.iter().map(|line| self.here.answer(line.key, line.op, &line.told))).await;
-        heard.into_iter().map(Reply::Heard).collect()
+        let heard = asked.map(|(key, op, told)| async move { self.here.answer(key, op, &told).await });
+        join_all(heard).await.into_iter().map(Reply::Heard).collect()
     }
 
     async fn ask(&self, node: &NodeId, key: &Key, op: &Op, told: Told, end: Instant) -> Reply {

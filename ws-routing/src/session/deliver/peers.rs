@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
@@ -15,7 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    call::{self, Line},
+    batch::{Batch, Carrier, Place, Queue, Waiting},
+    call,
     here::{Op, Told},
     plan::Reply,
     tasks::Tasks,
@@ -39,10 +41,17 @@ struct Shared {
     tokens: Option<PeerTokens>,
     metrics: SidecarMetrics,
     tasks: Tasks,
-    nodes: Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<Link>>>>,
+    nodes: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
 }
 
-/// The connection to one node.
+/// One node.
+#[derive(Default)]
+struct Peer {
+    link: tokio::sync::Mutex<Link>,
+    queue: Arc<Queue>,
+}
+
+/// The connection to it.
 #[derive(Default)]
 struct Link {
     sender: Option<SendRequest<Full<Bytes>>>,
@@ -74,18 +83,59 @@ impl Peers {
 
     /// Asks one node about one key.
     pub(crate) async fn ask(&self, node: &NodeId, key: &Key, op: &Op, told: &Told, end: Instant) -> Reply {
+        if let Some(line) = short_line(key, op, told) {
+            return self.ask_with_others(node, line, end).await;
+        }
         match self.exchange(node, call::request(key, op, told), end).await {
             Ok((_, body)) => call::reply(&body),
             Err(reply) => reply,
         }
     }
 
-    /// Asks one node about many keys in one request; the replies are in the order of the lines.
-    pub(crate) async fn ask_many(&self, node: &NodeId, lines: &[Line<'_>], end: Instant) -> Vec<Reply> {
-        match self.exchange(node, call::bulk_request(lines), end).await {
-            Ok((_, body)) => call::bulk_replies(&body, lines.len()),
-            Err(reply) => vec![reply; lines.len()],
+    /// Asks in a request that others share who ask the same node now.
+    async fn ask_with_others(&self, node: &NodeId, line: String, end: Instant) -> Reply {
+        let peer = self.peer(node);
+        let (Place { number, reply }, carrier) = peer.queue.push(line, end);
+        if let Some(carrier) = carrier {
+            self.shared.tasks.spawn(self.clone().carry(node.clone(), carrier));
         }
+        match timeout_at(end, reply).await {
+            Ok(Ok(reply)) => reply,
+            Err(_) if peer.queue.withdraw(number) => Reply::Unreachable,
+            Ok(Err(_)) | Err(_) => Reply::Lost,
+        }
+    }
+
+    async fn carry(self, node: NodeId, mut carrier: Carrier) {
+        while let Some(batch) = carrier.take() {
+            self.send_batch(&node, batch).await;
+        }
+    }
+
+    /// Sends one request, up to the beginning of its answer: its lines may take their time.
+    async fn send_batch(&self, node: &NodeId, batch: Batch) {
+        match self.begin(node, call::lines_request(batch.body()), batch.end()).await {
+            Ok(response) if response.status() == StatusCode::OK => {
+                self.shared.tasks.spawn(batch.tell(response.into_body()));
+            }
+            // It refused the request as such: it has done nothing.
+            Ok(_) => batch.fail(&Reply::Unreachable),
+            Err(reply) => batch.fail(&reply),
+        }
+    }
+
+    /// Asks one node many things in one request; the replies are in the order of the calls.
+    pub(crate) async fn ask_many(
+        &self,
+        node: &NodeId,
+        calls: impl Iterator<Item = (&Key, &Op, Told)>,
+        end: Instant,
+    ) -> Vec<Reply> {
+        let lines = calls.map(|(key, op, told)| call::line(key, op, &told).unwrap_or_default());
+        let waiting = lines.enumerate().map(|(n, line)| Waiting::new(n as u64, line, end));
+        let (waiting, replies): (Vec<_>, Vec<_>) = waiting.unzip();
+        self.send_batch(node, Batch::new(waiting)).await;
+        join_all(replies).await.into_iter().map(|reply| reply.unwrap_or(Reply::Lost)).collect()
     }
 
     /// Tells an owner which of its keys are held here; whether it has taken that.
@@ -108,9 +158,19 @@ impl Peers {
         request: Request<Full<Bytes>>,
         end: Instant,
     ) -> Result<(StatusCode, Bytes), Reply> {
+        collect(self.begin(node, request, end).await?, end).await
+    }
+
+    /// One request and the beginning of its answer.
+    async fn begin(
+        &self,
+        node: &NodeId,
+        request: Request<Full<Bytes>>,
+        end: Instant,
+    ) -> Result<Response<Incoming>, Reply> {
         let answer = self.send(node, request, end).await;
         let (result, answer) = match answer {
-            Ok((StatusCode::UNAUTHORIZED, _)) => {
+            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                 tracing::warn!(%node, "a peer does not know our token");
                 (PeerResult::Unauthorized, Err(Reply::Unreachable))
             }
@@ -127,7 +187,7 @@ impl Peers {
         node: &NodeId,
         mut request: Request<Full<Bytes>>,
         end: Instant,
-    ) -> Result<(StatusCode, Bytes), Reply> {
+    ) -> Result<Response<Incoming>, Reply> {
         let uri = format!("http://{node}{}", request.uri());
         *request.uri_mut() = uri.parse().map_err(|_| Reply::Unreachable)?;
         if let Some(tokens) = &self.shared.tokens
@@ -138,7 +198,7 @@ impl Peers {
         loop {
             let (mut sender, fresh) = self.sender(node, end).await.ok_or(Reply::Unreachable)?;
             match timeout_at(end, sender.try_send_request(request.clone())).await {
-                Ok(Ok(response)) => return collect(response, end).await,
+                Ok(Ok(response)) => return Ok(response),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message().is_some() || was_refused(error.error());
                     if !unsent {
@@ -162,8 +222,8 @@ impl Peers {
 
     /// A connection to `node`, and whether it is a new one; `None` when nobody accepts.
     async fn sender(&self, node: &NodeId, end: Instant) -> Option<(SendRequest<Full<Bytes>>, bool)> {
-        let link = self.link(node);
-        let mut link = timeout_at(end, link.lock()).await.ok()?;
+        let peer = self.peer(node);
+        let mut link = timeout_at(end, peer.link.lock()).await.ok()?;
         if let Some(sender) = link.sender.as_ref().filter(|sender| !sender.is_closed()) {
             return Some((sender.clone(), false));
         }
@@ -177,7 +237,7 @@ impl Peers {
 
     /// Lets go of the connection to `node`: the next request makes a new one.
     async fn forget(&self, node: &NodeId) {
-        self.link(node).lock().await.sender = None;
+        self.peer(node).link.lock().await.sender = None;
     }
 
     async fn connect(&self, node: &NodeId) -> Option<SendRequest<Full<Bytes>>> {
@@ -197,14 +257,25 @@ impl Peers {
         Some(sender)
     }
 
-    fn link(&self, node: &NodeId) -> Arc<tokio::sync::Mutex<Link>> {
+    fn peer(&self, node: &NodeId) -> Arc<Peer> {
         // Nothing is left half done in there by a panic.
         let mut nodes = self.shared.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if nodes.len() > KEPT {
-            nodes.retain(|_, link| Arc::strong_count(link) > 1);
+            nodes.retain(|_, peer| Arc::strong_count(peer) > 1);
         }
-        Arc::clone(nodes.entry(node.clone()).or_default())
+        match nodes.get(node) {
+            Some(peer) => Arc::clone(peer),
+            None => Arc::clone(nodes.entry(node.clone()).or_default()),
+        }
     }
+}
+
+/// A call as a line, if that is short: what is long goes alone, and keeps nobody waiting.
+fn short_line(key: &Key, op: &Op, told: &Told) -> Option<String> {
+    const PAYLOAD: usize = 16 * 1024;
+    const SERVED: usize = 256;
+    let payload = op.message()?.payload.len();
+    if payload > PAYLOAD || told.served.len() > SERVED { None } else { call::line(key, op, told) }
 }
 
 /// Whether a peer that is about to close has said that it did not look at the request (RFC 9113 §6.8, §8.7).

@@ -59,8 +59,26 @@ impl Heard {
 
     /// The member `hop` of an answer to a peer.
     pub(crate) fn to_json(&self) -> serde_json::Value {
+        // Strings and lists alone cannot fail.
+        serde_json::to_value(self.to_hop()).unwrap_or_default()
+    }
+
+    /// The same in a line of an answer, with the number of the call that it is about.
+    pub(crate) fn to_line(&self, n: usize) -> String {
+        // Strings and lists alone cannot fail.
+        serde_json::to_string(&Numbered { n: Some(n), hop: Some(self.to_hop()) }).unwrap_or_default()
+    }
+
+    /// Reads what [`Heard::to_json`] made, as the member `hop` of an answer, and the number beside it. `None` for all
+    /// that is not there.
+    pub(crate) fn read(answer: &[u8]) -> (Option<usize>, Option<Self>) {
+        let Ok(Numbered { n, hop }) = serde_json::from_slice(answer) else { return (None, None) };
+        (n, hop.and_then(Self::of_hop))
+    }
+
+    fn to_hop(&self) -> Hop {
         let node = |node: &NodeId| node.as_str().into();
-        let hop = Hop {
+        Hop {
             view: self.view.to_string(),
             served: self.served.clone(),
             unknown: self.unknown.clone(),
@@ -69,14 +87,10 @@ impl Heard {
             pending: self.pending.iter().map(|(id, from)| (id.clone(), node(from))).collect(),
             names: self.names.iter().map(node).collect(),
             connections: self.connections.clone(),
-        };
-        // Strings and lists alone cannot fail.
-        serde_json::to_value(hop).unwrap_or_default()
+        }
     }
 
-    /// Reads what [`Heard::to_json`] made; `None` for anything else.
-    pub(crate) fn from_json(value: serde_json::Value) -> Option<Self> {
-        let hop: Hop = serde_json::from_value(value).ok()?;
+    fn of_hop(hop: Hop) -> Option<Self> {
         let node = |node: Box<str>| node.parse().ok();
         Some(Self {
             view: hop.view.parse().ok()?,
@@ -93,6 +107,13 @@ impl Heard {
             connections: hop.connections,
         })
     }
+}
+
+/// An answer, of which nothing else is of use to a peer.
+#[derive(Debug, Deserialize, Serialize)]
+struct Numbered {
+    n: Option<usize>,
+    hop: Option<Hop>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

@@ -1,0 +1,205 @@
+//! What the benchmarks of sidecars share: pods within this process, legs to them, callers that count, and the middle of
+//! several rounds.
+#![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::unwrap_used)]
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Bytes, body::Incoming, client, server, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_tungstenite::accept_async;
+use ws_routing::{
+    Members, Node, NodeId,
+    app::App,
+    drain,
+    membership::View,
+    metrics::{Metrics, SidecarMetrics},
+    serve,
+    session::{Sidecar, SidecarParts},
+};
+
+/// Callers or clients at the same time: each waits for its answer before it goes on.
+pub const CALLERS: usize = 64;
+
+/// What is said and sent.
+pub const PAYLOAD: [u8; 64] = [b'x'; 64];
+
+const WARM_UP: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_secs(4);
+
+/// How often a second callers count who are started by `call`, by their numbers.
+pub async fn rate<F>(call: impl Fn(usize, Arc<AtomicU64>) -> F) -> f64
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let count = Arc::new(AtomicU64::new(0));
+    let mut callers = JoinSet::new();
+    for n in 0..CALLERS {
+        callers.spawn(call(n, Arc::clone(&count)));
+    }
+    sleep(WARM_UP).await;
+    let (before, began) = (count.load(Ordering::Relaxed), Instant::now());
+    sleep(ROUND).await;
+    (count.load(Ordering::Relaxed) - before) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// POSTs over one connection, by hyper, again and again; each answer's body is given to `check`.
+pub async fn post(addr: SocketAddr, path: String, count: Arc<AtomicU64>, check: impl Fn(Bytes)) {
+    let io = TcpStream::connect(addr).await.unwrap();
+    io.set_nodelay(true).unwrap();
+    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    let posts = async {
+        loop {
+            let request = Request::post(&path).header("host", "pod").header("content-type", "text/plain");
+            let body = Full::new(Bytes::from_static(&PAYLOAD));
+            let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
+            assert_eq!(response.status(), 200);
+            check(response.into_body().collect().await.unwrap().to_bytes());
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    tokio::select! {
+        () = posts => {}
+        _ = connection => {}
+    }
+}
+
+/// A sidecar within this process: where legs and peers come, and its API.
+pub struct Pod {
+    pub addr: SocketAddr,
+    pub api: SocketAddr,
+    _signal: drain::Signal,
+    _tasks: JoinSet<()>,
+}
+
+impl Pod {
+    /// As many as there are listeners to give their addresses, in one ring, each with an application by `app`.
+    pub async fn ring<const N: usize>(app: impl Fn(&NodeId, &SidecarMetrics) -> Arc<dyn App>) -> [Self; N] {
+        let mut listeners = Vec::new();
+        for _ in 0..N {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let nodes = listeners.iter().map(|listener| Node::new(listener.local_addr().unwrap().into()));
+        let members = Members::new(nodes, 0);
+        let mut pods = Vec::new();
+        for listener in listeners {
+            pods.push(Self::start(listener, View::fixed(members.clone()), &app).await);
+        }
+        pods.try_into().unwrap_or_else(|_| unreachable!("one for each listener"))
+    }
+
+    async fn start(
+        listener: TcpListener,
+        view: View,
+        app: impl Fn(&NodeId, &SidecarMetrics) -> Arc<dyn App>,
+    ) -> Self {
+        let addr = listener.local_addr().unwrap();
+        let (node, (metrics, sidecar_metrics)) = (NodeId::from(addr), Metrics::for_sidecar("bench"));
+        let (signal, drain) = drain::channel();
+        let parts = SidecarParts {
+            app: app(&node, &sidecar_metrics),
+            node,
+            view,
+            drain,
+            metrics: metrics.clone(),
+            sidecar_metrics,
+            tokens: None,
+            route_field: None,
+            sends: Default::default(),
+            settings: Default::default(),
+            limits: Default::default(),
+        };
+        let sidecar = Sidecar::new(parts, |builder| builder);
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (api_addr, calls) = (api.local_addr().unwrap(), sidecar.api().clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve::serve(api, pending(), metrics.clone(), move |stream, peer| {
+            let calls = calls.clone();
+            async move { calls.serve(stream, peer).await }
+        }));
+        tasks.spawn(serve::serve(listener, pending(), metrics, move |stream, peer| {
+            let sidecar = sidecar.clone();
+            async move { sidecar.serve(stream, peer).await }
+        }));
+        Self { addr, api: api_addr, _signal: signal, _tasks: tasks }
+    }
+}
+
+/// A WebSocket whose handshake has these further header lines, ready for frames.
+pub async fn handshake(addr: SocketAddr, fields: &str) -> TcpStream {
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    io.set_nodelay(true).unwrap();
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{fields}\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    );
+    io.write_all(head.as_bytes()).await.unwrap();
+    let mut held = Vec::new();
+    while !held.ends_with(b"\r\n\r\n") {
+        assert!(io.read_buf(&mut held).await.unwrap() > 0);
+    }
+    io
+}
+
+/// A client that reads and does nothing with it.
+pub async fn read_all(mut io: TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while io.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+}
+
+/// An application that takes WebSockets and says nothing. Its address.
+pub async fn silent_app() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut socket = accept_async(io).await.unwrap();
+                while socket.next().await.is_some_and(|message| message.is_ok()) {}
+            });
+        }
+    });
+    addr
+}
+
+/// An HTTP server made of one function. Its address.
+pub async fn http_server<F, A>(answer: F) -> SocketAddr
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            io.set_nodelay(true).unwrap();
+            let service = service_fn(answer.clone());
+            tokio::spawn(server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service));
+        }
+    });
+    addr
+}
