@@ -8,6 +8,7 @@ mod membership {
     mod file;
     #[cfg(feature = "kube")]
     mod kubernetes;
+    mod machine;
     mod properties;
     mod remote;
 }

@@ -66,9 +66,7 @@ async fn without_app(cluster: &mut Cluster, host: u8) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_passes_quiet_and_while_moving() {
     let Some(suite) = Suite::find() else { return };
-    // The suite waits 1 s for the answer to its Close. After an answer that took the app a second, `auto` keeps a client
-    // that moves waiting for longer.
-    let mut cluster = Setup::sidecars(2).balancer(&["--move-quiet", "200ms"]).start().await;
+    let mut cluster = Setup::sidecars(2).start().await;
     let mut apps = Vec::new();
     for host in [1, 2] {
         apps.push(Echo::start(without_app(&mut cluster, host).await).await);

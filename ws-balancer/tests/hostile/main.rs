@@ -11,7 +11,7 @@ mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use frames::Ends;
 use futures_util::{StreamExt as _, future::join_all, stream};
@@ -34,6 +34,26 @@ const PATIENCE: Duration = secs(15);
 
 /// How many hostile clients there are at a time.
 const AT_ONCE: usize = 16;
+
+#[test]
+fn at_least_140_kinds_of_input_are_tried() {
+    let heads = heads::table().into_iter().filter(|(_, status)| *status != 101).map(|(head, _)| show(&head));
+    let frames = frames::table().into_iter().map(|(name, ..)| name);
+    let answers = nonsense::table().into_iter().map(|(name, ..)| format!("the app says {name}"));
+    let manners = slow::table().into_iter().map(|(name, _)| name.to_owned());
+    let mut kinds = BTreeSet::new();
+    for (what, names) in [
+        ("heads", heads.collect::<Vec<_>>()),
+        ("frames", frames.collect()),
+        ("answers of apps", answers.collect()),
+        ("ways to be slow or greedy", manners.collect()),
+    ] {
+        println!("{what}: {}", names.len());
+        kinds.extend(names);
+    }
+    println!("{} in all, none of them twice", kinds.len());
+    assert!(kinds.len() >= 140);
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_heads_are_refused() {

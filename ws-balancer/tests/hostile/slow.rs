@@ -32,7 +32,7 @@ const CLOCKS: [&str; 8] = [
     "2s",
 ];
 
-type Case = fn(SocketAddr, String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Case = fn(SocketAddr, String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A case by its name: the address of a process, and a key.
 macro_rules! cases {
@@ -41,11 +41,9 @@ macro_rules! cases {
     };
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_and_greedy_clients_are_ended() {
-    let mut scene = Scene::start(Setup::sidecars(2).balancer(&CLOCKS).sidecar(&CLOCKS)).await;
-    let _echo = Echo::start(scene.second_app().await).await;
-    let cases = cases![
+/// Each case by its name.
+pub fn table() -> Vec<(&'static str, Case)> {
+    cases![
         silence,
         half_a_head,
         half_a_preface,
@@ -65,7 +63,15 @@ async fn slow_and_greedy_clients_are_ended() {
         a_flood_of_fragments,
         frames_a_byte_at_a_time,
         many_that_come_and_go,
-    ];
+    ]
+    .into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_and_greedy_clients_are_ended() {
+    let mut scene = Scene::start(Setup::sidecars(2).balancer(&CLOCKS).sidecar(&CLOCKS)).await;
+    let _echo = Echo::start(scene.second_app().await).await;
+    let cases = table();
     scene
         .rounds(async || {
             let all = scene.addrs().into_iter().flat_map(|addr| cases.iter().map(move |case| (addr, case)));

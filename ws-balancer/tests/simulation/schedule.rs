@@ -21,6 +21,8 @@ pub enum Kind {
     Graceful,
     /// They also crash, hang, and are cut off.
     Crashes,
+    /// As often as chance has it, so that clients may be lost with them.
+    Wild,
 }
 
 /// A time in which something that the contract excuses may be lost.
@@ -44,7 +46,7 @@ pub async fn run(world: &World, kind: Kind, until: Instant) -> Vec<Excuse> {
     let mut excuses = Vec::new();
     let mut last_fault = Instant::now();
     while Instant::now() < until {
-        sleep(world.chance(|chance| chance.millis(50..3000))).await;
+        sleep(world.chance(|chance| chance.millis(50..2000))).await;
         while happening.try_join_next().is_some() {}
         let graceful = kind == Kind::Graceful || world.chance(|chance| chance.one_in(2));
         if graceful {
@@ -52,7 +54,7 @@ pub async fn run(world: &World, kind: Kind, until: Instant) -> Vec<Excuse> {
             continue;
         }
         // Two faults at once may cost a client its connection, as may three losses in 10 s.
-        if last_fault.elapsed() < secs(3) {
+        if kind != Kind::Wild && last_fault.elapsed() < secs(3) {
             continue;
         }
         if let Some(length) = fault(world, &mut happening) {

@@ -32,6 +32,10 @@ use crate::{
 /// How many rounds one poll may take before other tasks get their turn.
 const ROUNDS: usize = 32;
 
+/// How much of what the client says is looked at while a move waits for the app, in bytes: a Close is small, and comes
+/// when the client has nothing else to say.
+const LOOK_AHEAD: usize = 1024;
+
 /// How long what was said last may take to be written.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -249,20 +253,23 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn pump_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.now();
         if self.sockets.client.broken() && self.finishing.is_none() {
-            self.machine.client_ended();
+            self.machine.client_ended(now, false, &mut self.sockets.ports(cx));
             return true;
         }
-        if !self.machine.reads_client() || self.sockets.current.as_ref().is_some_and(Wire::blocked) {
+        let ahead = self.machine.looks_ahead() && self.sockets.client.holds() < LOOK_AHEAD;
+        let reads = self.machine.reads_client() || ahead;
+        if !reads || self.sockets.current.as_ref().is_some_and(Wire::blocked) {
             return false;
         }
         let Poll::Ready(input) = self.sockets.client.read(cx) else { return false };
         if input.is_empty() {
-            self.machine.client_ended();
+            let held = self.sockets.client.holds() > 0;
+            self.machine.client_ended(now, held, &mut self.sockets.ports(cx));
             return true;
         }
         self.core.metrics().bytes(Direction::ToApp).inc_by(input.fresh() as u64);
-        let now = self.now();
         let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         self.sockets.client.give_back(input, taken);
         true

@@ -112,6 +112,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         took || self.written != before
     }
 
+    /// How many bytes were read and not consumed.
+    pub(crate) fn holds(&self) -> usize {
+        self.held.len()
+    }
+
     /// What was read and not consumed, to be offered again.
     pub(crate) fn held(&mut self) -> Input {
         let bytes = mem::take(&mut self.held);

@@ -20,6 +20,8 @@ mod sidecar;
 pub(crate) mod answer_tests;
 #[cfg(test)]
 mod liveness_tests;
+#[cfg(test)]
+mod seat_tests;
 
 pub use crate::metrics::Ack;
 pub use deliver::SendSettings;

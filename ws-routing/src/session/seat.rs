@@ -316,6 +316,11 @@ impl Seated {
         &self.seat
     }
 
+    #[cfg(test)]
+    pub(super) fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
     /// The leg is the connection's from here on.
     pub(super) fn live(&self) {
         self.seat.mailbox.set_phase(Phase::Live);

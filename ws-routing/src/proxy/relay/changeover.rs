@@ -407,7 +407,7 @@ impl Edge {
     }
 
     /// The move is tried again later; the current leg goes on.
-    fn put_off(&mut self, now: Duration, out: &mut impl Outputs) {
+    pub(super) fn put_off(&mut self, now: Duration, out: &mut impl Outputs) {
         self.abandon_next(out);
         self.phase = Phase::Steady;
         self.actions.push_back(Action::Resume);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Edge, Outputs, Slot, phase::Phase, run::control};
 use crate::{
-    frame::{Control, Opcode, Violation, close_payload},
+    frame::{Control, Kind, Opcode, Violation, close_payload},
     proxy::error::CloseReason,
 };
 
@@ -138,6 +138,23 @@ impl Edge {
         let end = End { code: reason.code(), by: By::Us };
         self.ending =
             Some(Ending { end, until: now + HANDSHAKE, client: Ear::Dropping, leg_done, finished: false });
+    }
+
+    /// Whether the client's Close, or what ends its connection as well, is among what it has said.
+    pub(super) fn client_leaves(&self, mut bytes: &[u8]) -> bool {
+        let mut decoder = self.client.decoder.clone();
+        loop {
+            match decoder.next(bytes) {
+                Ok(Some(unit)) => {
+                    if matches!(&unit.kind, Kind::Control(control) if control.opcode == Opcode::Close) {
+                        return true;
+                    }
+                    bytes = &bytes[unit.len..];
+                }
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
     }
 
     /// Who ends does not move, and nothing is delivered again.

@@ -22,6 +22,8 @@ mod run;
 #[cfg(test)]
 pub(crate) mod explore;
 #[cfg(test)]
+mod redelivery_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

@@ -31,6 +31,11 @@ impl Phase {
         matches!(self, Self::Steady | Self::Dialing | Self::Stopping { .. })
     }
 
+    /// Whether the client is not read, but the current leg is still its own: nobody was told yet that it is left.
+    pub(super) fn may_be_given_up(&self) -> bool {
+        matches!(self, Self::Settling { .. } | Self::Quiet { .. })
+    }
+
     pub(super) fn stopping(&self) -> bool {
         matches!(self, Self::Stopping { .. })
     }

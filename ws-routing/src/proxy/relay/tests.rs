@@ -271,6 +271,41 @@ fn an_ending_connection_neither_switches_nor_dials() {
 }
 
 #[test]
+fn a_client_that_leaves_while_its_move_waits_leaves_at_once_by_the_old_leg() {
+    let mut close = Vec::new();
+    write(&mut close, Opcode::Close, &close_payload(1000, ""), Some([1, 2, 3, 4]));
+    let last = [&message(b"last")[..], &close].concat();
+    for (settled, said) in [(false, &close), (true, &close), (true, &last)] {
+        let mut bench = Bench::new(Settings::default(), SHAPE);
+        bench.edge.begin_move("moved".into());
+        bench.connect(ms(0), false);
+        if settled {
+            let pong = bench.pong();
+            bench.app(ms(10), &pong);
+        }
+        assert!(!bench.edge.reads_client() && bench.edge.looks_ahead());
+        assert_eq!(bench.client(ms(20), &said[..said.len() - 1]), 0, "it may be anything yet");
+        assert_eq!(bench.client(ms(30), said), said.len());
+        assert!(bench.put.current.ends_with(said) && bench.actions.contains(&Action::Drop(Slot::Next)));
+        assert!(!bench.edge.looks_ahead(), "it is ending");
+    }
+}
+
+#[test]
+fn what_a_client_said_before_it_went_without_a_close_is_still_taken() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.edge.begin_move("moved".into());
+    bench.connect(ms(0), false);
+    let last = message(b"last");
+    assert_eq!(bench.client(ms(10), &last), 0);
+    bench.edge.client_ended(ms(20), true, &mut bench.put);
+    assert_eq!(bench.client(ms(20), &last), last.len());
+    assert!(bench.put.current.ends_with(&last) && bench.edge.end().is_none());
+    bench.edge.client_ended(ms(20), false, &mut bench.put);
+    assert!(bench.edge.end().is_some());
+}
+
+#[test]
 fn a_poisonous_message_is_not_delivered_a_fourth_time() {
     let settings = Settings { redelivery: Some(Redelivery::default()), ..Settings::default() };
     let mut bench = Bench::new(settings, SHAPE);

@@ -214,7 +214,8 @@ impl World {
             }
             Step::Time => self.time_passes(),
         }
-        if self.edge.reads_client() && is_said(step) && !self.client.wire.is_empty() {
+        let hears = self.edge.reads_client() || self.edge.looks_ahead();
+        if hears && is_said(step) && !self.client.wire.is_empty() {
             let taken = self.edge.client_bytes(self.now, &self.client.wire, &mut out);
             self.client.wire.drain(..taken);
         }
@@ -231,7 +232,10 @@ impl World {
         if client.close.is_some() && !client.closed {
             steps.push(Step::ClientCloses);
         }
-        // What is said while nobody reads is as if it were said later.
+        // What is said while nobody reads is as if it were said later, but for what is looked for.
+        if self.edge.looks_ahead() && self.budget.client_closes && client.may_speak() && client.at_frame() {
+            steps.push(Step::ClientCloses);
+        }
         if !self.edge.reads_client() {
             return;
         }
