@@ -1,6 +1,6 @@
 //! What the operator can be told.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use ws_routing::cli::args::{LogArgs, listen};
@@ -48,13 +48,22 @@ pub struct InjectArgs {
 /// What a running operator is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// Where health is shown.
+    /// Where health and metrics are shown.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7402", value_parser = listen)]
     pub admin: SocketAddr,
 
     /// Where the members of every ring are served.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7403", value_parser = listen)]
     pub members: SocketAddr,
+
+    /// Where the API server asks about pods and workloads, with TLS.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8443", value_parser = listen)]
+    pub webhook: SocketAddr,
+
+    /// The directory with the webhooks' certificate, tls.crt and tls.key, that somebody else makes and replaces, as
+    /// cert-manager does, and tells the API server of. Without it the operator has a CA of its own.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cert_dir: Option<PathBuf>,
 
     /// What it puts into the cluster.
     #[command(flatten)]
