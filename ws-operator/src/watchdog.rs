@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     inject::{Presence, Skip},
     table::Place,
-    world::{Owner, PodSeen, WorkloadKind, World},
+    world::{Owner, PodSeen, Rollout, WorkloadKind, World},
 };
 
 /// The annotation of a template that says when the operator restarted its workload. Another one than the labels' and
@@ -54,8 +54,9 @@ pub(crate) fn notices(world: &World, told: &BTreeSet<String>) -> Vec<Notice> {
 pub(crate) fn restart(world: &World, now: Timestamp) -> Option<(WorkloadKind, Place)> {
     let asking: Vec<_> = world.labelled().filter(|(_, _, asks)| asks.auto_restart).collect();
     let recent = |time: &Timestamp| time.checked_add(PATIENCE).is_ok_and(|end| end > now);
-    let is_on_its_way =
-        asking.iter().any(|(_, _, asks)| asks.restarted.as_ref().is_some_and(recent) && !asks.settled);
+    let is_on_its_way = asking
+        .iter()
+        .any(|(_, _, asks)| asks.restarted.as_ref().is_some_and(recent) && asks.rollout < Rollout::Settled);
     if is_on_its_way {
         return None;
     }
@@ -64,14 +65,16 @@ pub(crate) fn restart(world: &World, now: Timestamp) -> Option<(WorkloadKind, Pl
         .filter(|(_, pod)| matches!(pod.presence, Some(Presence::Missing | Presence::Outdated)))
         .filter_map(|(place, pod)| Some((place.namespace.as_str(), pod.owner.as_ref()?)))
         .collect();
-    let due = asking.into_iter().find(|(kind, place, asks)| {
+    let due = asking.into_iter().filter(|(kind, place, asks)| {
         let owner = Owner { kind: *kind, name: place.name.clone() };
         // What is still rolling replaces its pods anyway.
-        asks.settled
+        asks.rollout > Rollout::Rolling
             && !asks.restarted.as_ref().is_some_and(recent)
             && stale.contains(&(place.namespace.as_str(), &owner))
     });
-    due.map(|(kind, place, _)| (kind, place.clone()))
+    // Whom a restart did not help lets the others go first.
+    let (kind, place, _) = due.min_by_key(|(_, _, asks)| asks.restarted)?;
+    Some((kind, place.clone()))
 }
 
 #[cfg(test)]
@@ -103,8 +106,8 @@ mod tests {
             "metadata": {"namespace": "chat", "name": named.name, "generation": 2},
             "spec": {"selector": {}, "template": {"metadata": {"annotations": template}}},
             "status": {
-                "observedGeneration": 2, "replicas": 1, "availableReplicas": 1,
-                "updatedReplicas": i32::from(named.settled),
+                "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1,
+                "availableReplicas": i32::from(named.settled),
             },
         }))
         .unwrap();
@@ -179,6 +182,14 @@ mod tests {
             Some("c"),
             "b hangs, and c does not wait for ever"
         );
+    }
+
+    #[test]
+    fn pods_that_cannot_live_without_a_sidecar_are_restarted_too() {
+        let mut world = World::default();
+        workload(&mut world, &Named { settled: false, ..plain("a") });
+        pod(&mut world, "a", None, &json!({}));
+        assert!(restart(&world, now()).is_some());
     }
 
     #[test]

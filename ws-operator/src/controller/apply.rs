@@ -119,7 +119,6 @@ impl Controller {
             foreign.name_any(),
             names::OPERATOR
         );
-        tracing::warn!(namespace = foreign.namespace(), note);
         let event = Event {
             type_: EventType::Warning,
             reason: "NameTaken".into(),

@@ -179,7 +179,17 @@ impl<'a> Term<'a> {
     fn take(&mut self, done: Vec<(String, Option<Report>)>) {
         for (namespace, report) in done {
             match report {
-                Some(report) => drop(self.reports.insert(namespace, report)),
+                Some(report) => {
+                    let had = self.reports.insert(namespace.clone(), report.clone()).unwrap_or_default();
+                    if had.taken != report.taken && !report.taken.is_empty() {
+                        let names: Vec<&String> = report.taken.iter().map(|(_, name)| name).collect();
+                        tracing::warn!(
+                            namespace,
+                            ?names,
+                            "somebody else has made these: they are left alone"
+                        );
+                    }
+                }
                 None => {
                     self.mends.insert(namespace.clone());
                     self.dirty.insert(namespace);

@@ -4,7 +4,7 @@ mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use seen::{Asks, BalancerPod, Owner, PodSeen, Rolled, Running, WorkloadKind};
+pub(crate) use seen::{Asks, BalancerPod, Owner, PodSeen, Rolled, Rollout, Running, WorkloadKind};
 
 use crate::{
     Group, Ring,

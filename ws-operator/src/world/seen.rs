@@ -29,8 +29,8 @@ pub(crate) struct Asks {
     pub(crate) auto_restart: bool,
     /// Its template is not told what it should be.
     pub(crate) missed: bool,
-    /// All its pods are of its latest template, and there.
-    pub(crate) settled: bool,
+    /// How far its latest template is.
+    pub(crate) rollout: Rollout,
     /// When it was restarted by the operator.
     pub(crate) restarted: Option<Timestamp>,
 }
@@ -53,17 +53,49 @@ impl Asks {
             balancer: wishes.balancer,
             auto_restart: wishes.auto_restart,
             missed: !propagate(&workload).patch.0.is_empty(),
-            settled: object.is_settled(),
+            rollout: object.rollout(),
             restarted,
         }
     }
 }
 
+/// How far a workload's latest template is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rollout {
+    /// There are pods of an older one.
+    Rolling,
+    /// All pods are of the latest, and not all are available.
+    Rolled,
+    /// All pods are of the latest, and available.
+    Settled,
+}
+
 /// A kind of workload: what is looked at.
 pub(crate) trait Rolled: kube::Resource<DynamicType = ()> {
     fn template(&self) -> Option<&PodTemplateSpec>;
-    /// Whether all pods are of the latest template, and there.
-    fn is_settled(&self) -> bool;
+    fn rollout(&self) -> Rollout;
+}
+
+/// Pods of a workload, in numbers.
+struct Pods {
+    wanted: i32,
+    all: Option<i32>,
+    updated: Option<i32>,
+    available: Option<i32>,
+}
+
+impl Pods {
+    fn rollout(&self, metadata: &ObjectMeta, observed: Option<i64>) -> Rollout {
+        let Self { wanted, all, updated, available } = *self;
+        let is_there = |count: Option<i32>| count.unwrap_or_default() >= wanted;
+        if observed < metadata.generation || !is_there(updated) || all.unwrap_or_default() > wanted {
+            Rollout::Rolling
+        } else if is_there(available) {
+            Rollout::Settled
+        } else {
+            Rollout::Rolled
+        }
+    }
 }
 
 impl Rolled for Deployment {
@@ -71,13 +103,11 @@ impl Rolled for Deployment {
         self.spec.as_ref().map(|spec| &spec.template)
     }
 
-    fn is_settled(&self) -> bool {
+    fn rollout(&self) -> Rollout {
         let wanted = self.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = self.status.clone().unwrap_or_default();
-        is_observed(&self.metadata, status.observed_generation)
-            && status.updated_replicas.unwrap_or_default() >= wanted
-            && status.replicas.unwrap_or_default() <= wanted
-            && status.available_replicas.unwrap_or_default() >= wanted
+        let (all, updated, available) = (status.replicas, status.updated_replicas, status.available_replicas);
+        Pods { wanted, all, updated, available }.rollout(&self.metadata, status.observed_generation)
     }
 }
 
@@ -86,12 +116,12 @@ impl Rolled for StatefulSet {
         self.spec.as_ref().map(|spec| &spec.template)
     }
 
-    fn is_settled(&self) -> bool {
+    fn rollout(&self) -> Rollout {
         let wanted = self.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let status = self.status.clone().unwrap_or_default();
-        is_observed(&self.metadata, status.observed_generation)
-            && status.updated_replicas.unwrap_or_default() >= wanted
-            && status.available_replicas.unwrap_or_default() >= wanted
+        let (all, updated, available) =
+            (Some(status.replicas), status.updated_replicas, status.available_replicas);
+        Pods { wanted, all, updated, available }.rollout(&self.metadata, status.observed_generation)
     }
 }
 
@@ -100,16 +130,13 @@ impl Rolled for DaemonSet {
         self.spec.as_ref().map(|spec| &spec.template)
     }
 
-    fn is_settled(&self) -> bool {
+    fn rollout(&self) -> Rollout {
         let status = self.status.clone().unwrap_or_default();
-        is_observed(&self.metadata, status.observed_generation)
-            && status.updated_number_scheduled.unwrap_or_default() >= status.desired_number_scheduled
-            && status.number_available.unwrap_or_default() >= status.desired_number_scheduled
+        let wanted = status.desired_number_scheduled;
+        let (updated, available) = (status.updated_number_scheduled, status.number_available);
+        let all = Some(status.current_number_scheduled);
+        Pods { wanted, all, updated, available }.rollout(&self.metadata, status.observed_generation)
     }
-}
-
-fn is_observed(metadata: &ObjectMeta, observed: Option<i64>) -> bool {
-    observed >= metadata.generation
 }
 
 /// A pod that carries the label of a ring, or should.
