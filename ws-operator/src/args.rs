@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Parser, Subcommand};
 use ws_routing::cli::args::{LogArgs, listen};
 
-use crate::Settings;
+use crate::{Settings, names};
 
 /// Puts the sidecar of ws-routing into labelled pods, and keeps their rings and balancers.
 ///
@@ -25,6 +25,8 @@ pub enum Command {
     Run(RunArgs),
     /// Puts the sidecar into manifests as the webhook would, without a cluster: YAML in, YAML out.
     Inject(InjectArgs),
+    /// Prints everything that an installation consists of, as YAML.
+    Manifests(ManifestsArgs),
     /// Prints the custom resource definition, as JSON.
     Crd,
 }
@@ -41,6 +43,22 @@ pub struct InjectArgs {
     pub default_namespace: String,
 
     /// What is put into them.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What an installation is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ManifestsArgs {
+    /// The operator's own image.
+    #[arg(long, value_name = "IMAGE", default_value_t = Settings::image(names::OPERATOR))]
+    pub operator_image: String,
+
+    /// Operators: all serve, one leads.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    pub replicas: u16,
+
+    /// What the operator is told.
     #[command(flatten)]
     pub settings: Settings,
 }

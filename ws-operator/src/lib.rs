@@ -11,6 +11,7 @@ pub mod crd;
 pub mod desired;
 pub mod inject;
 pub mod lease;
+pub mod manifests;
 pub mod members;
 pub mod metrics;
 pub mod names;
@@ -28,12 +29,14 @@ mod watchdog;
 pub mod webhook;
 mod world;
 
-pub use args::{Args, Command, InjectArgs, RunArgs};
+pub use args::{Args, Command, InjectArgs, ManifestsArgs, RunArgs};
 pub use ring::{Group, InvalidGroup, Ring};
 pub use settings::Settings;
 
 use anyhow::Context;
 use tokio::io::AsyncWriteExt;
+
+use manifests::Installation;
 
 /// Does what the arguments say.
 ///
@@ -44,6 +47,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Run(args) => run::serve(args).await,
         Command::Inject(args) => inject_offline(args).await,
+        Command::Manifests(ManifestsArgs { settings, operator_image, replicas }) => {
+            print(&Installation { settings, operator_image, replicas }.yaml()?).await
+        }
         Command::Crd => print(&(serde_json::to_string_pretty(&crd::definition())? + "\n")).await,
     }
 }
