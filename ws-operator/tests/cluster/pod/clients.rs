@@ -85,11 +85,11 @@ async fn connect(fleet: Arc<Fleet>, to: String, count: u32) {
 async fn answer(fleet: Arc<Fleet>, method: String, path: String) -> Option<Value> {
     match (method.as_str(), path.as_str()) {
         ("GET", "/state") => Some(fleet.state()),
-        ("POST", "/mark") => {
+        ("GET", "/mark") => {
             *fleet.mark.lock().unwrap() = Instant::now();
             Some(fleet.state())
         }
-        ("POST", "/finish") => {
+        ("GET", "/finish") => {
             let clients = std::mem::take(&mut *fleet.clients.lock().unwrap());
             finish(clients).await;
             // What applications said last is on its way.

@@ -1,7 +1,7 @@
 //! What runs in the pods of the cluster tests: the application, and the clients with the checker.
 //!
 //! `pod app` answers numbered messages, and tells the clients' pod what it has seen. `pod clients` connects, sends,
-//! and is asked by HTTP what it and the applications have seen: `GET /state`, `POST /mark`, `POST /finish`.
+//! and is asked by HTTP what it and the applications have seen: `/state`, `/mark`, `/finish`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
 
 mod app;
