@@ -7,7 +7,7 @@ use std::{env, fs, path::Path, process::Command};
 use serde_json::{Value, json};
 use ws_operator::{
     Ring, Settings,
-    crd::BalancerSpec,
+    crd::{BalancerSpec, WebSocketApp},
     desired::{Balancer, Kind, Plan},
     manifests::Installation,
     offline,
@@ -35,12 +35,40 @@ fn every_manifest_is_valid_on_the_oldest_and_the_newest_kubernetes() {
 fn everything() -> String {
     let mut objects = Installation::default().objects().unwrap();
     objects.extend(ring());
-    // What is not Kubernetes' own has no schema there.
-    objects.retain(|object| object["kind"] != "PodMonitor");
+    objects.extend(samples());
+    objects.retain(is_kubernetes_own);
     let mut yaml: Vec<String> =
         objects.iter().map(|object| serde_saphyr::to_string(object).unwrap()).collect();
     yaml.push(injected());
     yaml.join("---\n")
+}
+
+/// Others have no schema there.
+fn is_kubernetes_own(object: &Value) -> bool {
+    let group = object["apiVersion"].as_str().unwrap().split('/').next().unwrap();
+    let foreign = ["monitoring.coreos.com", "gateway.networking.k8s.io", "keda.sh", "ws.operator"];
+    !foreign.contains(&group)
+}
+
+/// The samples of the README.
+fn samples() -> Vec<Value> {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.map(|block| serde_saphyr::from_str(block).unwrap()).collect()
+}
+
+#[test]
+fn the_sample_of_a_web_socket_app_is_one() {
+    let samples = samples();
+    let sample = samples.iter().find(|sample| sample["kind"] == "WebSocketApp").unwrap();
+    let app: WebSocketApp = serde_json::from_value(sample.clone()).unwrap();
+    // Unknown fields are passed over in reading, so they would be missing now.
+    let again = serde_json::to_value(&app.spec).unwrap();
+    for (name, part) in sample["spec"].as_object().unwrap() {
+        for (field, value) in part.as_object().unwrap() {
+            assert_eq!(again[name][field], *value, "{name}.{field}");
+        }
+    }
 }
 
 /// All that a ring may have.
