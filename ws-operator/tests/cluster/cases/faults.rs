@@ -149,7 +149,8 @@ fn names(cluster: &Installed, namespace: &str) -> Vec<String> {
     pods(cluster, namespace, "app=chat").iter().map(|pod| text(&pod["metadata"]["name"])).collect()
 }
 
-fn app(cluster: &Installed, ns: &str, replicas: u32) {
+/// The application, with its ring and balancer.
+pub fn app(cluster: &Installed, ns: &str, replicas: u32) {
     namespace(cluster, ns);
     cluster.create(&[labelled(deployment(ns, "chat", replicas), &[])]);
     rolled_out(cluster, ns, "chat");

@@ -2,6 +2,7 @@
 
 mod faults;
 mod label;
+mod operator;
 mod rings;
 
 use crate::setup::Installed;
@@ -18,4 +19,8 @@ pub const ALL: &[Case] = &[
     ("a node crashes", faults::node_crash),
     ("two groups", rings::two_groups),
     ("a Service of somebody else", rings::foreign_service),
+    ("a WebSocketApp", operator::web_socket_app),
+    ("certificates rotate under load", operator::certificates_rotate),
+    ("the CA bundle is reset", operator::ca_bundle_is_repaired),
+    ("the leader is killed", operator::leader_killed),
 ];
