@@ -97,6 +97,10 @@ fn the_chart_renders_to_the_same_objects() {
     for (id, object) in &expected {
         assert_eq!(rendered[id], *object, "{id:?}");
     }
+    let certified = template(&["--set", "certManager.enabled=true"]).unwrap();
+    for part in ["kind: Certificate", "--cert-dir=", "cert-manager.io/inject-ca-from: ws-system/ws-operator"] {
+        assert!(certified.contains(part), "{part}");
+    }
     let refused = template(&["--set", "replicas=many"]).unwrap_err();
     assert!(refused.contains("replicas"), "the schema refuses it: {refused}");
 }
