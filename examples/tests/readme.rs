@@ -22,8 +22,12 @@ fn readme() -> String {
 #[test]
 fn tables_are_those_of_the_programs() {
     let page = readme();
-    let sections =
-        [("flags", flags()), ("annotations", annotations()), ("metrics", metrics()), ("problems", problems())];
+    let sections = [
+        ("flags", flags()),
+        ("annotations", annotations()),
+        ("metrics", metrics()),
+        ("problems", problems()),
+    ];
     let right = sections.iter().fold(page.clone(), |page, (name, table)| with_section(&page, name, table));
     if page == right {
         return;

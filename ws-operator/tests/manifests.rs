@@ -98,7 +98,8 @@ fn the_chart_renders_to_the_same_objects() {
         assert_eq!(rendered[id], *object, "{id:?}");
     }
     let certified = template(&["--set", "certManager.enabled=true"]).unwrap();
-    for part in ["kind: Certificate", "--cert-dir=", "cert-manager.io/inject-ca-from: ws-system/ws-operator"] {
+    for part in ["kind: Certificate", "--cert-dir=", "cert-manager.io/inject-ca-from: ws-system/ws-operator"]
+    {
         assert!(certified.contains(part), "{part}");
     }
     let refused = template(&["--set", "replicas=many"]).unwrap_err();

@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::LazyLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// What the cluster is made of, if it is of this machine.
 const SCRIPT: &str = "cluster";

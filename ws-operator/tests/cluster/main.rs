@@ -14,7 +14,9 @@ mod fleet;
 mod kubectl;
 mod setup;
 
-use std::{env, time::Instant};
+use std::env;
+
+use tokio::time::Instant;
 
 use kubectl::Cluster;
 use setup::Installed;

@@ -1,14 +1,9 @@
 //! A cluster with the images and the operator in it.
 
-use std::{
-    env,
-    ops::Deref,
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{env, ops::Deref, path::PathBuf, process::Command, time::Duration};
 
 use serde_json::Value;
+use tokio::time::Instant;
 use ws_operator::{Settings, manifests::Installation};
 
 use crate::kubectl::{Cluster, WORKSPACE, eventually, finished};

@@ -1,11 +1,9 @@
 //! Clients that must not notice what happens to pods, nodes and the operator.
 
-use std::{
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     app::{deployment, labelled, namespace, pods, ring_is_whole, rolled_out, text},

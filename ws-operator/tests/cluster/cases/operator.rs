@@ -3,12 +3,13 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::{Timestamp, ToSpan};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use ws_operator::certs::{self, Held, Step};
 
 use super::faults::app;
