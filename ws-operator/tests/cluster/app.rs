@@ -32,10 +32,10 @@ pub fn deployment(namespace: &str, name: &str, replicas: u32) -> Value {
                         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
                         "labelSelector": {"matchLabels": {"app": name}},
                     }],
-                    "containers": [container("app", json!([
+                    "containers": [container(&json!([
                         {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                         {"name": "EVENTS", "value": format!("clients.{namespace}.svc:9000")},
-                    ]), 3001)],
+                    ]))],
                 },
             },
         },
@@ -51,15 +51,20 @@ pub fn labelled(mut deployment: Value, annotations: &[(&str, &str)]) -> Value {
     deployment
 }
 
-fn container(role: &str, env: Value, port: u16) -> Value {
+fn container(env: &Value) -> Value {
     json!({
-        "name": role, "image": image("pod"), "args": [role], "env": env,
-        "ports": [{"containerPort": port}],
-        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
-        "securityContext": {
-            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "name": "app", "image": image("pod"), "args": ["app"], "env": env,
+        "ports": [{"containerPort": 3001}],
+        "readinessProbe": {"tcpSocket": {"port": 3001}, "periodSeconds": 1},
+        "securityContext": restricted(),
+    })
+}
+
+/// What restricted Pod Security asks of a container.
+pub fn restricted() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
     })
 }
 

@@ -8,6 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    app::restricted,
     kubectl::{Cluster, eventually},
     setup::image,
 };
@@ -101,10 +102,7 @@ impl<'a> Fleet<'a> {
                         {"name": "COUNT", "value": count.to_string()},
                     ],
                     "readinessProbe": {"tcpSocket": {"port": 9001}, "periodSeconds": 1},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": restricted(),
                 }],
             },
         })

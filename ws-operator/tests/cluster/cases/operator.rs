@@ -14,7 +14,7 @@ use ws_operator::certs::{self, Held, Step};
 
 use super::faults::app;
 use crate::{
-    app::{namespace, pods, text},
+    app::{namespace, pods, restricted, text},
     fleet::{Fleet, assert_clean},
     kubectl::{Cluster, eventually},
     setup::Installed,
@@ -47,13 +47,7 @@ fn admit(cluster: &Cluster, ns: &str, over: &AtomicBool, admitted: &AtomicU32) {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"namespace": ns, "name": format!("p{n}"), "labels": {"ws.operator/enable": "true"}},
-            "spec": {
-                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-                "containers": [{
-                    "name": "app", "image": "app",
-                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-                }],
-            },
+            "spec": {"containers": [{"name": "app", "image": "app", "securityContext": restricted()}]},
         })
     };
     let items: Vec<Value> = (0..10).map(pod).collect();
