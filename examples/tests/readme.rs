@@ -5,6 +5,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use clap::{Arg, Command};
 use serde_json::Value;
+use ws_operator::annotations::ANNOTATIONS;
 use ws_routing::{
     cli,
     metrics::{FAMILIES, SIDECAR_FAMILIES},
@@ -21,7 +22,12 @@ fn readme() -> String {
 #[test]
 fn tables_are_those_of_the_programs() {
     let page = readme();
-    let sections = [("flags", flags()), ("metrics", metrics()), ("problems", problems())];
+    let sections = [
+        ("flags", flags()),
+        ("annotations", annotations()),
+        ("metrics", metrics()),
+        ("problems", problems()),
+    ];
     let right = sections.iter().fold(page.clone(), |page, (name, table)| with_section(&page, name, table));
     if page == right {
         return;
@@ -103,6 +109,15 @@ fn default(arg: Option<&Arg>) -> String {
             .first()
             .map_or("none".into(), |value| format!("`{}`", value.to_str().unwrap())),
     }
+}
+
+fn annotations() -> String {
+    let mut table = String::from("| annotation | default | value | |\n| --- | --- | --- | --- |\n");
+    for annotation in ANNOTATIONS {
+        let ws_operator::annotations::Annotation { name, expected, default, text, .. } = annotation;
+        writeln!(table, "| `{name}` | {default} | {expected} | {text} |").unwrap();
+    }
+    table
 }
 
 fn metrics() -> String {

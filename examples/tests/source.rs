@@ -115,7 +115,8 @@ fn only_owners_spawn() {
     // Each holds its tasks in a set, tracker or handle, by which they are waited for or aborted.
     let owners = [
         "ws-balancer/src/lib.rs",
-        "ws-operator/src/members.rs",
+        "ws-operator/src/controller/tell.rs",
+        "ws-operator/src/members/mod.rs",
         "ws-operator/src/run.rs",
         "ws-proxy/src/lib.rs",
         "ws-routing/src/api/service.rs",

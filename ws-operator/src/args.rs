@@ -1,11 +1,11 @@
 //! What the operator can be told.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use ws_routing::cli::args::{LogArgs, listen};
 
-use crate::Settings;
+use crate::{Settings, names};
 
 /// Puts the sidecar of ws-routing into labelled pods, and keeps their rings and balancers.
 ///
@@ -25,6 +25,8 @@ pub enum Command {
     Run(RunArgs),
     /// Puts the sidecar into manifests as the webhook would, without a cluster: YAML in, YAML out.
     Inject(InjectArgs),
+    /// Prints everything that an installation consists of, as YAML.
+    Manifests(ManifestsArgs),
     /// Prints the custom resource definition, as JSON.
     Crd,
 }
@@ -45,16 +47,41 @@ pub struct InjectArgs {
     pub settings: Settings,
 }
 
+/// What an installation is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ManifestsArgs {
+    /// The operator's own image.
+    #[arg(long, value_name = "IMAGE", default_value_t = Settings::image(names::OPERATOR))]
+    pub operator_image: String,
+
+    /// Operators: all serve, one leads.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    pub replicas: u16,
+
+    /// What the operator is told.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
 /// What a running operator is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// Where health is shown.
+    /// Where health and metrics are shown.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7402", value_parser = listen)]
     pub admin: SocketAddr,
 
     /// Where the members of every ring are served.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7403", value_parser = listen)]
     pub members: SocketAddr,
+
+    /// Where the API server asks about pods and workloads, with TLS.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8443", value_parser = listen)]
+    pub webhook: SocketAddr,
+
+    /// The directory with the webhooks' certificate, tls.crt and tls.key, that somebody else makes and replaces, as
+    /// cert-manager does, and tells the API server of. Without it the operator has a CA of its own.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cert_dir: Option<PathBuf>,
 
     /// What it puts into the cluster.
     #[command(flatten)]

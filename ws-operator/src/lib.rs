@@ -10,6 +10,8 @@ mod controller;
 pub mod crd;
 pub mod desired;
 pub mod inject;
+pub mod lease;
+pub mod manifests;
 pub mod members;
 pub mod metrics;
 pub mod names;
@@ -19,17 +21,22 @@ pub mod quantity;
 mod ring;
 mod run;
 mod settings;
+mod status;
 pub mod table;
 pub mod tokens;
+mod watch;
+mod watchdog;
 pub mod webhook;
 mod world;
 
-pub use args::{Args, Command, InjectArgs, RunArgs};
+pub use args::{Args, Command, InjectArgs, ManifestsArgs, RunArgs};
 pub use ring::{Group, InvalidGroup, Ring};
 pub use settings::Settings;
 
 use anyhow::Context;
 use tokio::io::AsyncWriteExt;
+
+use manifests::Installation;
 
 /// Does what the arguments say.
 ///
@@ -40,6 +47,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Run(args) => run::serve(args).await,
         Command::Inject(args) => inject_offline(args).await,
+        Command::Manifests(ManifestsArgs { settings, operator_image, replicas }) => {
+            print(&Installation { settings, operator_image, replicas }.yaml()?).await
+        }
         Command::Crd => print(&(serde_json::to_string_pretty(&crd::definition())? + "\n")).await,
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,6 +24,15 @@ pub struct Workload {
     /// Where its template is.
     #[serde(default)]
     pub spec: WorkloadSpec,
+}
+
+impl Workload {
+    /// A workload with that metadata and that template.
+    #[must_use]
+    pub fn of(metadata: ObjectMeta, template: Option<&PodTemplateSpec>) -> Self {
+        let told = template.and_then(|template| template.metadata.clone());
+        Self { metadata, spec: WorkloadSpec { template: Template { metadata: told } } }
+    }
 }
 
 /// The part of a workload that has its template.

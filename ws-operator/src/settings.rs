@@ -8,11 +8,11 @@ use crate::names;
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Settings {
     /// The sidecar's image.
-    #[arg(long, value_name = "IMAGE", default_value_t = image("ws-proxy"))]
+    #[arg(long, value_name = "IMAGE", default_value_t = Self::image("ws-proxy"))]
     pub proxy_image: String,
 
     /// The balancer's image.
-    #[arg(long, value_name = "IMAGE", default_value_t = image("ws-balancer"))]
+    #[arg(long, value_name = "IMAGE", default_value_t = Self::image("ws-balancer"))]
     pub balancer_image: String,
 
     /// The operator's own namespace.
@@ -21,6 +21,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The released image of this version's program.
+    #[must_use]
+    pub fn image(program: &str) -> String {
+        format!("ghcr.io/ws-routing/{program}:{}", env!("CARGO_PKG_VERSION"))
+    }
+
     /// Where sidecars and balancers follow the members of a ring: the stream that the operator serves.
     #[must_use]
     pub fn members_uri(&self, ring: &crate::Ring) -> String {
@@ -33,14 +39,9 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            proxy_image: image("ws-proxy"),
-            balancer_image: image("ws-balancer"),
+            proxy_image: Self::image("ws-proxy"),
+            balancer_image: Self::image("ws-balancer"),
             namespace: names::NAMESPACE.into(),
         }
     }
-}
-
-/// The released image of this version's program.
-fn image(program: &str) -> String {
-    format!("ghcr.io/ws-routing/{program}:{}", env!("CARGO_PKG_VERSION"))
 }

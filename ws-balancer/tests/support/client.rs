@@ -20,7 +20,9 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{self, Message, client::IntoClientRequest as _, handshake::client::Response},
+    tungstenite::{
+        self, Message, client::IntoClientRequest as _, handshake::client::Response, http::HeaderName,
+    },
 };
 
 use super::{
@@ -46,7 +48,7 @@ pub async fn open(
 ) -> tungstenite::Result<(Socket, Response)> {
     let mut request = format!("ws://{addr}{path}").into_client_request()?;
     for (name, value) in headers {
-        let name: tungstenite::http::HeaderName = name.parse().unwrap();
+        let name: HeaderName = name.parse().unwrap();
         request.headers_mut().append(name, value.parse().unwrap());
     }
     let stream = TcpStream::connect(addr).await?;

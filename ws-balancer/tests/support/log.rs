@@ -1,12 +1,15 @@
 //! The logs of a test: what the clients saw, what the apps saw, and what callers of the API were told. The checker
 //! compares them.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 #[derive(Clone, Debug)]
 pub struct ClientEntry {
@@ -70,6 +73,8 @@ pub struct Logs {
     clients: Mutex<Vec<ClientEntry>>,
     apps: Mutex<Vec<AppEntry>>,
     legs: AtomicU64,
+    /// Who keeps the log of an app that is far from its clients.
+    keeper: Option<mpsc::UnboundedSender<AppEntry>>,
 }
 
 impl Logs {
@@ -77,9 +82,18 @@ impl Logs {
         Arc::default()
     }
 
-    /// A number for a new leg, in the order of opening.
+    /// The logs of one app among several processes: what it sees goes to `keeper`, who [takes](Self::take) it.
+    pub fn far(keeper: mpsc::UnboundedSender<AppEntry>) -> Arc<Self> {
+        Arc::new(Self { keeper: Some(keeper), ..Self::default() })
+    }
+
+    /// A number for a new leg, in the order of opening: among several processes, the time.
     pub fn next_leg(&self) -> u64 {
-        self.legs.fetch_add(1, Ordering::Relaxed)
+        if self.keeper.is_none() {
+            return self.legs.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        now.as_nanos().try_into().unwrap()
     }
 
     pub fn client(&self, client: u32, event: ClientEvent) {
@@ -88,8 +102,16 @@ impl Logs {
     }
 
     pub fn app(&self, pod: &Arc<str>, client: u32, leg: u64, event: AppEvent) {
-        let mut log = self.apps.lock().unwrap();
-        log.push(AppEntry { at: Instant::now(), pod: pod.clone(), client, leg, event });
+        let entry = AppEntry { at: Instant::now(), pod: pod.clone(), client, leg, event };
+        match &self.keeper {
+            None => self.take(entry),
+            Some(keeper) => drop(keeper.send(entry)),
+        }
+    }
+
+    /// Takes what an app has seen.
+    pub fn take(&self, entry: AppEntry) {
+        self.apps.lock().unwrap().push(entry);
     }
 
     pub fn send(&self, entry: SendEntry) {

@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use super::process;
+
 /// A members file with one line a node; every edit replaces the file by a rename.
 pub struct MembersFile {
     path: PathBuf,
@@ -18,7 +20,7 @@ impl MembersFile {
     pub fn new(nodes: impl IntoIterator<Item = String>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("members-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = process::scratch().join(name);
         let file = Self { path, nodes: nodes.into_iter().map(|id| (id, "")).collect() };
         file.write();
         file

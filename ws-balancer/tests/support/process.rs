@@ -161,6 +161,11 @@ fn proxy_binary() -> &'static Path {
     })
 }
 
+/// Where tests may put files. Not a test, but with the same support: the machine's folder for them.
+pub fn scratch() -> PathBuf {
+    option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
 /// The other crate's binary beside this test's own, built when it is missing or older than its sources.
 fn built(package: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -11,7 +11,10 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout},
 };
 
-use super::wait::{bounded, secs};
+use super::{
+    process,
+    wait::{bounded, secs},
+};
 
 /// Python with the `websockets` package in an environment of its own; `None`, and why, without one.
 pub fn with_websockets() -> Option<&'static Path> {
@@ -20,7 +23,7 @@ pub fn with_websockets() -> Option<&'static Path> {
 }
 
 fn install() -> Result<PathBuf, String> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("websockets");
+    let venv = process::scratch().join("websockets");
     let python = venv.join("bin/python");
     let works = || run(Command::new(&python).args(["-c", "import websockets.asyncio.server"]));
     if works().is_err() {

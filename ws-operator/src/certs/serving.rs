@@ -35,15 +35,10 @@ impl Serving {
     ///
     /// [`BadCertificate`]; what was shown before still is.
     pub fn show(&self, chain: &[u8], key: &[u8]) -> Result<bool, BadCertificate> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;
-        if chain.is_empty() {
-            return Err(BadCertificate::Pem(pem::Error::NoItemsFound));
-        }
-        if self.shown.0.load().as_ref().is_some_and(|shown| shown.cert == chain) {
+        let certified = certified(chain, key)?;
+        if self.shown.0.load().as_ref().is_some_and(|shown| shown.cert == certified.cert) {
             return Ok(false);
         }
-        let key = PrivateKeyDer::from_pem_slice(key)?;
-        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
         self.shown.0.store(Some(Arc::new(certified)));
         self.first.send_replace(true);
         Ok(true)
@@ -80,6 +75,16 @@ impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load_full()
     }
+}
+
+/// A chain and its key, both PEM, as TLS has them.
+pub(super) fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, BadCertificate> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;
+    if chain.is_empty() {
+        return Err(BadCertificate::Pem(pem::Error::NoItemsFound));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key)?;
+    Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
 }
 
 /// What cannot be shown.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use super::Controller;
 use crate::{
+    Group,
     desired::{Kind, Object, Plan},
     names,
     table::Place,
@@ -31,22 +33,62 @@ fn note(group: &str) -> String {
     format!("{}tokens.{group}", names::PREFIX)
 }
 
+/// What was found in a namespace that is as it should be but for this.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// What somebody else has made under a name that the ring of a group needs.
+    pub(super) taken: Vec<(Group, String)>,
+    /// Groups that are to be monitored, where the cluster does not know how.
+    pub(super) unmonitored: Vec<Group>,
+}
+
+/// What became of an object.
+enum Applied {
+    Done,
+    /// Somebody else has made it.
+    Foreign,
+    /// The cluster does not know its kind.
+    Unknown,
+}
+
 impl Controller {
-    pub(super) async fn reconcile(&self, namespace: &str, plans: &[Plan]) -> anyhow::Result<()> {
+    pub(super) async fn reconcile(
+        &self,
+        namespace: &str,
+        plans: &[Plan],
+        mends: bool,
+    ) -> anyhow::Result<Report> {
         timeout(LIMIT, async {
             // Pods wait for their token: it comes first.
             self.tokens(namespace, plans).await?;
-            let objects: Vec<Object> = plans.iter().flat_map(|plan| plan.objects(&self.settings)).collect();
-            for object in &objects {
-                self.apply(object).await?;
+            let mut report = Report::default();
+            let mut objects = Vec::new();
+            for plan in plans {
+                let group = &plan.ring.group;
+                for object in plan.objects(&self.settings) {
+                    match self.apply(&object).await? {
+                        Applied::Done => {}
+                        Applied::Foreign => {
+                            let name = format!("{:?} {}", object.kind, object.place.name);
+                            report.taken.push((group.clone(), name));
+                        }
+                        Applied::Unknown => report.unmonitored.push(group.clone()),
+                    }
+                    objects.push(object);
+                }
             }
-            self.remove_others(namespace, &objects).await
+            self.remove_others(namespace, &objects).await?;
+            if mends {
+                self.mend(namespace).await?;
+            }
+            Ok(report)
         })
-        .await?
+        .await
+        .context("it took too long")?
     }
 
     /// Applies an object, unless somebody else has made one of its name: that is reported.
-    async fn apply(&self, object: &Object) -> anyhow::Result<()> {
+    async fn apply(&self, object: &Object) -> anyhow::Result<Applied> {
         let api = self.api(object.kind, &object.place.namespace);
         let there = match api.get_opt(&object.place.name).await {
             // A resource that the cluster does not have is not there either.
@@ -54,7 +96,8 @@ impl Controller {
             there => there?,
         };
         if let Some(foreign) = there.as_ref().filter(|there| !is_ours(*there)) {
-            return self.report_foreign(object.kind, foreign).await;
+            self.report_foreign(object.kind, foreign).await?;
+            return Ok(Applied::Foreign);
         }
         let mut params = PatchParams::apply(names::OPERATOR);
         // A field that somebody else has set is taken back only where the object is known to be ours.
@@ -62,9 +105,9 @@ impl Controller {
         match api.patch(&object.place.name, &params, &Patch::Apply(&object.body)).await {
             Err(kube::Error::Api(status)) if status.code == 404 && !object.kind.is_everywhere() => {
                 tracing::warn!(kind = ?object.kind, "the cluster does not know this kind of object");
-                Ok(())
+                Ok(Applied::Unknown)
             }
-            applied => Ok(applied.map(drop)?),
+            applied => Ok(applied.map(|_| Applied::Done)?),
         }
     }
 
@@ -76,7 +119,6 @@ impl Controller {
             foreign.name_any(),
             names::OPERATOR
         );
-        tracing::warn!(namespace = foreign.namespace(), note);
         let event = Event {
             type_: EventType::Warning,
             reason: "NameTaken".into(),

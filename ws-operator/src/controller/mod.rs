@@ -1,18 +1,33 @@
-//! Keeps what each namespace has at what its workloads ask for.
+//! Keeps what each namespace has at what its workloads ask for, and says how it is.
+//!
+//! Every replica watches, so that the next leader knows the cluster already; only the leader writes, in [`Term`]s.
 
 mod apply;
+mod mend;
+mod tell;
 mod watches;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    time::Duration,
+};
 
-use futures_util::StreamExt;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{Fuse, FusedFuture},
+    stream::BoxStream,
+};
 use kube::{
     Client,
     runtime::events::{Recorder, Reporter},
 };
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, interval, interval_at, sleep_until};
 
-use crate::{Settings, members::Rings, names, world::World};
+use crate::{Settings, desired::Plan, lease::Leading, members::Rings, metrics::Metrics, names, world::World};
+use apply::Report;
+use tell::Told;
+use watches::{Change, Watches};
 
 /// How long changes are gathered: a label and the pods that follow it are one round.
 const GATHER: Duration = Duration::from_millis(200);
@@ -23,56 +38,170 @@ const ROUND: Duration = Duration::from_secs(60);
 /// How long a namespace in which something failed is left alone.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Watches the cluster, for the members that `rings` serve; and writes, as the only one of all replicas that does.
+/// How often it is said how everything is.
+const TELL: Duration = Duration::from_secs(5);
+
+/// Watches the cluster; and writes, while this replica leads.
 pub(crate) struct Controller {
     client: Client,
     settings: Settings,
     rings: Rings,
     recorder: Recorder,
+    metrics: Metrics,
 }
 
 impl Controller {
-    pub(crate) fn new(client: Client, settings: Settings, rings: Rings) -> Self {
+    pub(crate) fn new(client: Client, settings: Settings, rings: Rings, metrics: Metrics) -> Self {
         let reporter = Reporter { controller: names::OPERATOR.into(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, settings, rings, recorder }
+        Self { client, settings, rings, recorder, metrics }
     }
 
     /// Goes on until it is dropped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self, mut leading: Leading) {
+        let Self { client, settings, metrics, .. } = &self;
+        let mut watches = Watches { client, settings, metrics }.all();
         let mut world = World::default();
-        let mut dirty: BTreeSet<String> = BTreeSet::new();
-        let mut due: Option<Instant> = None;
-        let mut round = interval_at(Instant::now() + ROUND, ROUND);
-        let mut told = watches::all(&self.client, &self.rings);
         loop {
             tokio::select! {
-                change = told.next() => {
-                    let Some(change) = change else { return };
-                    dirty.extend(change(&mut world));
+                Some(change) = watches.next() => drop(change(&mut world)),
+                () = leading.won() => {
+                    let mut over = leading.clone();
+                    let over = over.lost();
+                    Term::new(&self).run(&mut world, &mut watches, over).await;
                 }
-                _ = round.tick() => dirty.extend(world.namespaces()),
-                () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
-                    dirty = self.round(&world, std::mem::take(&mut dirty)).await;
-                    due = (!dirty.is_empty()).then(|| Instant::now() + RETRY);
-                }
-            }
-            if due.is_none() && !dirty.is_empty() && world.is_whole() {
-                due = Some(Instant::now() + GATHER);
             }
         }
     }
 
-    /// Brings those namespaces to what they should be; those in which something failed are left over.
-    async fn round(&self, world: &World, dirty: BTreeSet<String>) -> BTreeSet<String> {
-        let mut failed = BTreeSet::new();
-        for namespace in dirty {
-            let plans = world.plans(&namespace);
-            if let Err(error) = self.reconcile(&namespace, &plans).await {
-                tracing::warn!(namespace, %error, "cannot bring the namespace to what it should be, trying again");
-                failed.insert(namespace);
+    /// Brings namespaces to what they should be; says how that went.
+    async fn round(&self, jobs: Vec<Job>) -> Vec<(String, Option<Report>)> {
+        let mut done = Vec::new();
+        for Job { namespace, plans, mends } in jobs {
+            let outcome = self.reconcile(&namespace, &plans, mends).await;
+            self.metrics.reconciled(outcome.is_ok());
+            if let Err(error) = &outcome {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    namespace,
+                    error,
+                    "cannot bring the namespace to what it should be, trying again"
+                );
+            }
+            done.push((namespace, outcome.ok()));
+        }
+        done
+    }
+}
+
+/// A namespace that is to be looked at.
+struct Job {
+    namespace: String,
+    plans: Vec<Plan>,
+    /// Whether its workloads are looked through for templates that are not told what they should be.
+    mends: bool,
+}
+
+/// The time in which this replica leads.
+struct Term<'a> {
+    controller: &'a Controller,
+    dirty: BTreeSet<String>,
+    /// When the dirty namespaces are looked at.
+    due: Option<Instant>,
+    /// Namespaces whose workloads are looked through the next time.
+    mends: BTreeSet<String>,
+    /// What was found, by namespace.
+    reports: BTreeMap<String, Report>,
+    told: Told,
+}
+
+impl<'a> Term<'a> {
+    fn new(controller: &'a Controller) -> Self {
+        Self {
+            controller,
+            dirty: BTreeSet::new(),
+            due: None,
+            mends: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            told: Told::default(),
+        }
+    }
+
+    /// Until it is over: then whatever is being written is let go at once.
+    async fn run(
+        mut self,
+        world: &mut World,
+        watches: &mut BoxStream<'static, Change>,
+        over: impl Future<Output = ()>,
+    ) {
+        let (mut over, controller) = (pin!(over), self.controller);
+        let (mut work, mut telling) = (pin!(Fuse::terminated()), pin!(Fuse::terminated()));
+        let (mut round, mut tell) = (interval(ROUND), interval_at(Instant::now() + TELL, TELL));
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                Some(change) = watches.next() => self.dirty.extend(change(world)),
+                _ = round.tick() => self.look_at_all(world),
+                _ = tell.tick(), if telling.is_terminated() && world.is_whole() => {
+                    let now = self.told.look(world, &self.reports, &controller.rings);
+                    telling.set(controller.tell(now).fuse());
+                }
+                restarted = &mut telling, if !telling.is_terminated() => self.told.done(restarted),
+                () = until(self.due), if self.due.is_some() && work.is_terminated() => {
+                    work.set(controller.round(self.jobs(world)).fuse());
+                }
+                done = &mut work, if !work.is_terminated() => self.take(done),
+            }
+            if self.due.is_none() && !self.dirty.is_empty() && world.is_whole() {
+                self.due = Some(Instant::now() + GATHER);
             }
         }
-        failed
     }
+
+    fn look_at_all(&mut self, world: &World) {
+        let all = world.namespaces();
+        self.mends.extend(all.iter().cloned());
+        self.dirty.extend(all);
+    }
+
+    fn jobs(&mut self, world: &World) -> Vec<Job> {
+        self.due = None;
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        let job = |namespace: String| Job {
+            plans: world.plans(&namespace),
+            mends: self.mends.remove(&namespace) || world.has_missed(&namespace),
+            namespace,
+        };
+        dirty.map(job).collect()
+    }
+
+    /// Namespaces in which something failed are looked at again, a while later.
+    fn take(&mut self, done: Vec<(String, Option<Report>)>) {
+        for (namespace, report) in done {
+            match report {
+                Some(report) => {
+                    let had = self.reports.insert(namespace.clone(), report.clone()).unwrap_or_default();
+                    if had.taken != report.taken && !report.taken.is_empty() {
+                        let names: Vec<&String> = report.taken.iter().map(|(_, name)| name).collect();
+                        tracing::warn!(
+                            namespace,
+                            ?names,
+                            "somebody else has made these: they are left alone"
+                        );
+                    }
+                }
+                None => {
+                    self.mends.insert(namespace.clone());
+                    self.dirty.insert(namespace);
+                    self.due = Some(Instant::now() + RETRY);
+                }
+            }
+        }
+        let foreign = self.reports.values().map(|report| report.taken.len()).sum();
+        self.controller.metrics.foreign(foreign);
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    sleep_until(due.unwrap_or_else(Instant::now)).await;
 }

@@ -1,6 +1,9 @@
 //! The watches, as one stream of changes to the world.
 
-use std::{collections::BTreeSet, fmt::Debug, hash::Hash};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use futures_util::{
     StreamExt,
@@ -8,119 +11,105 @@ use futures_util::{
 };
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
-    core::v1::{Pod, PodTemplateSpec, Service},
-    discovery::v1::EndpointSlice,
+    core::v1::{Pod, Service},
 };
-use kube::{
-    Api, Client, Resource,
-    runtime::{
-        WatchStreamExt,
-        watcher::{Config, Event, watcher},
-    },
-};
+use kube::{Client, Resource, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    Settings,
     crd::WebSocketApp,
-    members::Rings,
+    metrics::Metrics,
     names,
-    table::Place,
-    world::{Asks, World},
+    table::{Place, Table},
+    watch::watch,
+    world::{Asks, BalancerPod, PodSeen, Rolled, Running, World},
 };
 
 /// A change: what it does to the world, and in which namespaces something is different then.
 pub(super) type Change = Box<dyn FnOnce(&mut World) -> BTreeSet<String> + Send>;
 
-/// How long one watch lasts, in seconds. A connection that died without a word is noticed when it is over.
-const WATCH: u32 = 45;
-
-/// Everything that is watched.
-pub(super) fn all(client: &Client, rings: &Rings) -> BoxStream<'static, Change> {
-    let spellings = [names::ENABLE, names::ENABLED].map(|label| format!("{label}=true"));
-    let [one, two] = &spellings;
-    let ours = format!("{}={}", names::MANAGED_BY, names::OPERATOR);
-    stream::select_all([
-        workloads::<Deployment>(client, one, 0, |object| object.spec.as_ref().map(|spec| &spec.template)),
-        workloads::<Deployment>(client, two, 1, |object| object.spec.as_ref().map(|spec| &spec.template)),
-        workloads::<StatefulSet>(client, one, 2, |object| object.spec.as_ref().map(|spec| &spec.template)),
-        workloads::<StatefulSet>(client, two, 3, |object| object.spec.as_ref().map(|spec| &spec.template)),
-        workloads::<DaemonSet>(client, one, 4, |object| object.spec.as_ref().map(|spec| &spec.template)),
-        workloads::<DaemonSet>(client, two, 5, |object| object.spec.as_ref().map(|spec| &spec.template)),
-        pods(client, rings),
-        slices(client, rings),
-        watch::<WebSocketApp>(client, "", |world, event| world.apps.apply(event, |app| app)),
-        watch::<Service>(client, &ours, |world, event| {
-            world.services.apply(event, |service| service.metadata.resource_version)
-        }),
-    ])
-    .boxed()
+/// Where the watches come from.
+#[derive(Clone, Copy)]
+pub(super) struct Watches<'a> {
+    pub(super) client: &'a Client,
+    pub(super) settings: &'a Settings,
+    pub(super) metrics: &'a Metrics,
 }
 
-fn workloads<K>(
-    client: &Client,
-    labels: &str,
-    table: usize,
-    template: fn(&K) -> Option<&PodTemplateSpec>,
-) -> BoxStream<'static, Change>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    watch(client, labels, move |world, event| {
-        world.workloads[table]
-            .apply(event, |object: K| Asks::of(object.meta().annotations.clone(), template(&object)))
-    })
-}
-
-fn pods(client: &Client, rings: &Rings) -> BoxStream<'static, Change> {
-    let rings = rings.clone();
-    watch::<Pod>(client, names::RING, move |world, event| {
-        let (changed, gone) = world.pods(event);
-        gone.into_iter().for_each(|ip| rings.weigh(ip, None));
-        for pod in changed.iter().filter_map(|place| world.pods.get(place)) {
-            if let Some(ip) = pod.ip {
-                rings.weigh(ip, Some(pod.weight));
-            }
-        }
-        changed
-    })
-}
-
-fn slices(client: &Client, rings: &Rings) -> BoxStream<'static, Change> {
-    let rings = rings.clone();
-    // The members of a ring decide nothing of what its namespace has.
-    watch::<EndpointSlice>(client, names::RING, move |_, event| {
-        rings.apply(event);
-        BTreeSet::new()
-    })
-}
-
-fn watch<K>(
-    client: &Client,
-    labels: &str,
-    take: impl Fn(&mut World, Event<K>) -> BTreeSet<Place> + Clone + Send + 'static,
-) -> BoxStream<'static, Change>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-    K::DynamicType: Eq + Hash,
-{
-    let config = Config::default().labels(labels).timeout(WATCH);
-    let kind = K::kind(&()).into_owned();
-    watcher(Api::<K>::all(client.clone()), config)
-        .default_backoff()
-        .filter_map(move |told| {
-            let change: Option<Change> = match told {
-                Ok(event) => {
-                    let take = take.clone();
-                    Some(Box::new(move |world| {
-                        take(world, event).into_iter().map(|place| place.namespace).collect()
-                    }))
-                }
-                Err(error) => {
-                    tracing::warn!(kind, %error, "a watch failed, trying again: what was known stays");
-                    None
-                }
-            };
-            async move { change }
-        })
+impl Watches<'_> {
+    /// Everything that is watched.
+    pub(super) fn all(self) -> BoxStream<'static, Change> {
+        let [one, two] = [names::ENABLE, names::ENABLED].map(|label| format!("{label}=true"));
+        let bare = |label: &str| format!("{label},!{}", names::RING);
+        let ours = format!("{}={}", names::MANAGED_BY, names::OPERATOR);
+        let balancers = format!("{ours},{}", names::BALANCER_OF);
+        stream::select_all([
+            self.workloads::<Deployment>(&one, 0),
+            self.workloads::<Deployment>(&two, 1),
+            self.workloads::<StatefulSet>(&one, 2),
+            self.workloads::<StatefulSet>(&two, 3),
+            self.workloads::<DaemonSet>(&one, 4),
+            self.workloads::<DaemonSet>(&two, 5),
+            self.pods(names::RING, |world| &mut world.pods),
+            self.pods(&bare(&one), |world| &mut world.bare[0]),
+            self.pods(&bare(&two), |world| &mut world.bare[1]),
+            self.watch::<WebSocketApp>("", apps),
+            self.watch::<Service>(&ours, |world, event| {
+                world.services.apply(event, |service| service.metadata.resource_version)
+            }),
+            self.watch::<Deployment>(&balancers, |world, event| {
+                world.balancers.apply(event, |deployment| Running::of(&deployment))
+            }),
+            self.watch::<Pod>(&balancers, |world, event| {
+                world.balancer_pods.apply(event, |pod| BalancerPod::of(&pod))
+            }),
+        ])
         .boxed()
+    }
+
+    fn workloads<K>(self, labels: &str, table: usize) -> BoxStream<'static, Change>
+    where
+        K: Rolled + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        self.watch(labels, move |world, event| {
+            world.workloads[table].apply(event, |object: K| Asks::of(&object))
+        })
+    }
+
+    fn pods(self, labels: &str, table: fn(&mut World) -> &mut Table<PodSeen>) -> BoxStream<'static, Change> {
+        let settings = self.settings.clone();
+        self.watch::<Pod>(labels, move |world, event| {
+            table(world).apply(event, |pod| PodSeen::of(&pod, &settings))
+        })
+    }
+
+    fn watch<K>(
+        self,
+        labels: &str,
+        take: impl Fn(&mut World, Event<K>) -> BTreeSet<Place> + Clone + Send + 'static,
+    ) -> BoxStream<'static, Change>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        watch(self.client, labels, self.metrics)
+            .map(move |event| {
+                let take = take.clone();
+                let change: Change = Box::new(move |world| {
+                    take(world, event).into_iter().map(|place| place.namespace).collect()
+                });
+                change
+            })
+            .boxed()
+    }
+}
+
+/// Statuses are written here: they are no change.
+fn apps(world: &mut World, event: Event<WebSocketApp>) -> BTreeSet<Place> {
+    let generation = |app: &WebSocketApp| app.metadata.generation;
+    let had: BTreeMap<Place, _> =
+        world.apps.iter().map(|(place, app)| (place.clone(), generation(app))).collect();
+    let mut changed = world.apps.apply(event, |app| app);
+    changed.retain(|place| had.get(place).copied() != world.apps.get(place).map(generation));
+    changed
 }

@@ -2,6 +2,8 @@
 //!
 //! Served by every replica of the operator; sidecars and balancers need no access to the Kubernetes API.
 
+mod follow;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -17,8 +19,10 @@ use ws_routing::{
     Members, Node,
     admin::{self, Answer, Problem, Routes},
     membership::{self, FollowOptions, NextUpdate, Source, Update, View, endpoint_nodes, members_stream},
-    node::Weight,
+    node::{NodeState, Weight},
 };
+
+pub(crate) use follow::follow;
 
 use crate::table::{Place, Table};
 
@@ -88,6 +92,17 @@ impl Rings {
     #[must_use]
     pub fn members(&self, service: &Place) -> Members {
         Members::new(self.lock().nodes(service), 0)
+    }
+
+    /// How many members all rings have: ready ones, and such that are leaving.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let state = self.lock();
+        let services: BTreeSet<Place> =
+            state.slices.iter().filter_map(|(place, slice)| service_of(place, slice)).collect();
+        let nodes: Vec<Node> = services.iter().flat_map(|service| state.nodes(service)).collect();
+        let ready = nodes.iter().filter(|node| node.state == NodeState::Ready).count();
+        (ready, nodes.len() - ready)
     }
 
     /// The view of a ring, be it known or not: one that nobody has heard of is empty. Nothing is answered before the

@@ -1,79 +1,34 @@
 //! What the cluster's objects ask for, as the watches told it: pure, from objects to the plans of a namespace.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+mod seen;
 
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use kube::runtime::watcher::Event;
-use ws_routing::node::Weight;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use seen::{Asks, BalancerPod, Owner, PodSeen, Rolled, Rollout, Running, WorkloadKind};
 
 use crate::{
-    Group, Ring, annotations,
+    Group, Ring,
     crd::WebSocketApp,
     desired::{Balancer, Plan},
-    names,
     table::{Place, Table},
 };
 
 /// Watches of workloads: of each kind, and each spelling of the label.
 pub(crate) const WORKLOAD_WATCHES: usize = 6;
 
-/// Everything that decides what a namespace is to have.
+/// Everything that decides what a namespace is to have, and how it is.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) workloads: [Table<Asks>; WORKLOAD_WATCHES],
-    pub(crate) pods: Table<Injected>,
+    /// Pods with a ring's label.
+    pub(crate) pods: Table<PodSeen>,
+    /// Pods that ask for a sidecar, by each spelling of the label, and have none.
+    pub(crate) bare: [Table<PodSeen>; 2],
     pub(crate) apps: Table<WebSocketApp>,
     /// The Services that are ours; what is left of a ring is found by them.
     pub(crate) services: Table<Option<String>>,
-}
-
-/// What a workload asks of its ring.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Asks {
-    group: Group,
-    key: Option<String>,
-    redelivery: bool,
-    balancer: bool,
-}
-
-impl Asks {
-    /// A workload's own annotations, and those of its template, which count where both speak.
-    pub(crate) fn of(own: Option<BTreeMap<String, String>>, template: Option<&PodTemplateSpec>) -> Self {
-        let mut all = own.unwrap_or_default();
-        let told = template.and_then(|template| template.metadata.as_ref()?.annotations.clone());
-        all.extend(told.unwrap_or_default());
-        let wishes = annotations::read(&all).wishes;
-        Self {
-            group: wishes.group,
-            key: wishes.key,
-            redelivery: wishes.redelivery,
-            balancer: wishes.balancer,
-        }
-    }
-}
-
-/// A pod with a sidecar.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Injected {
-    group: Option<Group>,
-    pub(crate) ip: Option<IpAddr>,
-    pub(crate) weight: Weight,
-}
-
-impl Injected {
-    pub(crate) fn of(pod: &Pod) -> Self {
-        let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::RING));
-        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
-        let wishes = pod.metadata.annotations.as_ref().map(|all| annotations::read(all).wishes);
-        Self {
-            group: label.and_then(|label| label.parse().ok()),
-            ip: ip.and_then(|ip| ip.parse().ok()),
-            weight: wishes.map(|wishes| wishes.weight).unwrap_or_default(),
-        }
-    }
+    pub(crate) balancers: Table<Running>,
+    pub(crate) balancer_pods: Table<BalancerPod>,
 }
 
 impl World {
@@ -81,27 +36,11 @@ impl World {
     pub(crate) fn is_whole(&self) -> bool {
         self.workloads.iter().all(Table::is_whole)
             && self.pods.is_whole()
+            && self.bare.iter().all(Table::is_whole)
+            && self.balancers.is_whole()
+            && self.balancer_pods.is_whole()
             && self.apps.is_whole()
             && self.services.is_whole()
-    }
-
-    /// Takes an event about pods with a sidecar; says where something changed, and which weights are no longer so.
-    pub(crate) fn pods(&mut self, event: Event<Pod>) -> (BTreeSet<Place>, Vec<IpAddr>) {
-        let had: Vec<(Place, IpAddr)> = match &event {
-            Event::Apply(pod) | Event::Delete(pod) => self.address(&Place::of(pod)).into_iter().collect(),
-            Event::InitDone => {
-                self.pods.iter().filter_map(|(place, pod)| Some((place.clone(), pod.ip?))).collect()
-            }
-            Event::Init | Event::InitApply(_) => Vec::new(),
-        };
-        let changed = self.pods.apply(event, |pod| Injected::of(&pod));
-        let gone =
-            had.into_iter().filter(|(place, ip)| self.address(place).is_none_or(|(_, now)| now != *ip));
-        (changed, gone.map(|(_, ip)| ip).collect())
-    }
-
-    fn address(&self, place: &Place) -> Option<(Place, IpAddr)> {
-        Some((place.clone(), self.pods.get(place)?.ip?))
     }
 
     /// All namespaces in which there is anything of ours, or should be.
@@ -110,6 +49,29 @@ impl World {
         let pods = self.pods.iter().map(|(place, _)| place);
         let services = self.services.iter().map(|(place, _)| place);
         workloads.chain(pods).chain(services).map(|place| place.namespace.clone()).collect()
+    }
+
+    /// Whether a template of the namespace is not told what it should be.
+    pub(crate) fn has_missed(&self, namespace: &str) -> bool {
+        self.workloads.iter().flat_map(|table| table.within(namespace)).any(|(_, asks)| asks.missed)
+    }
+
+    /// The labelled workloads of all namespaces; one that carries both spellings is there twice.
+    pub(crate) fn labelled(&self) -> impl Iterator<Item = (WorkloadKind, &Place, &Asks)> {
+        self.workloads.iter().enumerate().flat_map(|(table, workloads)| {
+            let kind = WorkloadKind::ALL[table / 2];
+            workloads.iter().map(move |(place, asks)| (kind, place, asks))
+        })
+    }
+
+    /// The pods of a ring that live, with a sidecar or without; `None`: of all rings.
+    pub(crate) fn pods_of(&self, ring: Option<&Ring>) -> impl Iterator<Item = (&Place, &PodSeen)> {
+        let all = self.pods.iter().chain(self.bare.iter().flat_map(Table::iter));
+        all.filter(move |(place, pod)| {
+            let of =
+                |ring: &Ring| place.namespace == ring.namespace && pod.group.as_ref() == Some(&ring.group);
+            !pod.ends && ring.is_none_or(of)
+        })
     }
 
     /// What the rings of a namespace are to have. A ring lasts as long as a labelled workload or a pod with a sidecar.
@@ -142,7 +104,7 @@ impl World {
     }
 
     /// The `WebSocketApp` of a ring: of several the oldest.
-    fn app<'a>(&'a self, namespace: &'a str, group: &Group) -> Option<&'a WebSocketApp> {
+    pub(crate) fn app<'a>(&'a self, namespace: &'a str, group: &Group) -> Option<&'a WebSocketApp> {
         let of_group =
             self.apps.within(namespace).filter(|(_, app)| app.spec.group().as_ref() == Some(group));
         let age = |app: &WebSocketApp| app.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -152,10 +114,12 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::Deployment;
+    use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+    use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::Settings;
 
     fn deployment(name: &str, own: &Value, template: &Value) -> Deployment {
         serde_json::from_value(json!({
@@ -166,9 +130,11 @@ mod tests {
     }
 
     fn see(world: &mut World, object: Deployment) {
-        world.workloads[0].apply(Event::Apply(object), |object| {
-            Asks::of(object.metadata.annotations, object.spec.as_ref().map(|spec| &spec.template))
-        });
+        world.workloads[0].apply(Event::Apply(object), |object| Asks::of(&object));
+    }
+
+    fn see_pod(world: &mut World, event: Event<Pod>) {
+        world.pods.apply(event, |pod| PodSeen::of(&pod, &Settings::default()));
     }
 
     fn groups(world: &World) -> Vec<String> {
@@ -186,10 +152,10 @@ mod tests {
             "metadata": {"namespace": "chat", "name": "a-1", "labels": {"ws.operator/ring": "game"}},
         }))
         .unwrap();
-        world.pods(Event::Apply(pod.clone()));
+        see_pod(&mut world, Event::Apply(pod.clone()));
         world.workloads[0].apply(Event::Delete(object), |_| unreachable!());
         assert_eq!(groups(&world), ["default", "game"], "its pods still hold clients");
-        world.pods(Event::Delete(pod));
+        see_pod(&mut world, Event::Delete(pod));
         assert_eq!(groups(&world), ["default"]);
         assert!(world.plans("other").is_empty());
     }
@@ -207,17 +173,27 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_address_that_is_gone_is_told() {
-        let mut world = World::default();
-        let pod = |ip: &str| -> Pod {
-            serde_json::from_value(json!({
-                "metadata": {"namespace": "chat", "name": "a", "labels": {"ws.operator/ring": "default"}},
-                "status": {"podIP": ip},
-            }))
+    fn a_pods_workload_is_told_from_its_owner() {
+        let pod = |kind: &str, name: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {
+                "labels": {"pod-template-hash": "abc12", "ws.operator/enable": "true"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": kind, "name": name, "uid": "1", "controller": true},
+                ],
+            }, "spec": {"containers": []}}))
             .unwrap()
         };
-        assert!(world.pods(Event::Apply(pod("10.0.0.1"))).1.is_empty());
-        assert_eq!(world.pods(Event::Apply(pod("10.0.0.2"))).1, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(world.pods(Event::Delete(pod("10.0.0.2"))).1, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        for (kind, name, owner) in [
+            ("ReplicaSet", "chat-abc12", Some((WorkloadKind::Deployment, "chat"))),
+            ("ReplicaSet", "by-hand", None),
+            ("StatefulSet", "chat", Some((WorkloadKind::StatefulSet, "chat"))),
+            ("DaemonSet", "agent", Some((WorkloadKind::DaemonSet, "agent"))),
+            ("Job", "once", None),
+        ] {
+            let owner = owner.map(|(kind, name)| Owner { kind, name: name.into() });
+            let seen = PodSeen::of(&pod(kind, name), &Settings::default());
+            assert_eq!(seen.owner, owner, "{kind} {name}");
+            assert_eq!(seen.presence, Some(crate::inject::Presence::Missing));
+        }
     }
 }

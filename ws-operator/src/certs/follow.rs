@@ -1,0 +1,79 @@
+//! What every replica does: it shows the certificate that the Secret has, or that somebody else puts into files.
+
+use std::{path::Path, pin::pin, time::Duration};
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
+};
+use tokio::time::interval;
+
+use super::{held::LEAF, pair::ends, serving::Serving};
+use crate::{metrics::Metrics, names};
+
+/// How long one watch lasts, in seconds. A connection that died without a word is noticed when it is over.
+const WATCH: u32 = 45;
+
+/// How often files are read.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Shows what the Secret has, as long as it is polled.
+pub(crate) async fn follow_secret(client: Client, namespace: String, serving: Serving, metrics: Metrics) {
+    let config =
+        Config::default().fields(&format!("metadata.name={}", names::CERTIFICATE_SECRET)).timeout(WATCH);
+    let api: Api<Secret> = Api::namespaced(client, &namespace);
+    let mut told = pin!(watcher(api, config).default_backoff());
+    while let Some(event) = told.next().await {
+        match event {
+            Ok(Event::Apply(secret) | Event::InitApply(secret)) => {
+                let data = secret.data.unwrap_or_default();
+                if let [Some(chain), Some(key)] = LEAF.map(|name| data.get(name)) {
+                    show(&serving, &metrics, &chain.0, &key.0);
+                }
+            }
+            // What is shown stays valid, and the leader makes another.
+            Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
+            Err(error) => {
+                metrics.failed("watch");
+                tracing::warn!(%error, "the watch of the certificate failed, trying again");
+            }
+        }
+    }
+}
+
+/// Shows what the files of that directory have, as long as it is polled.
+pub(crate) async fn follow_files(folder: &Path, serving: Serving, metrics: Metrics) {
+    let mut again = interval(AGAIN);
+    loop {
+        again.tick().await;
+        let [chain, key] = LEAF.map(|name| tokio::fs::read(folder.join(name)));
+        match tokio::try_join!(chain, key) {
+            Ok((chain, key)) => show(&serving, &metrics, &chain, &key),
+            Err(error) => {
+                metrics.failed("certificates");
+                tracing::warn!(folder = %folder.display(), %error, "cannot read the certificate, trying again");
+            }
+        }
+    }
+}
+
+fn show(serving: &Serving, metrics: &Metrics, chain: &[u8], key: &[u8]) {
+    match serving.show(chain, key) {
+        Ok(is_new) => {
+            if let Some(end) = ends(chain).filter(|_| is_new) {
+                metrics.certificate_ends(end.as_second());
+                tracing::info!(%end, "the webhooks show another certificate");
+            }
+        }
+        // A file that was read before its other half was written is right the next time.
+        Err(error) => {
+            metrics.failed("certificates");
+            tracing::warn!(%error, "this certificate cannot be shown: the one before stays");
+        }
+    }
+}

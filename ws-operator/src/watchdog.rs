@@ -1,0 +1,206 @@
+//! Pods that have not what new ones get: counted, told of, and restarted where that was asked for.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    inject::{Presence, Skip},
+    table::Place,
+    world::{Owner, PodSeen, Rollout, WorkloadKind, World},
+};
+
+/// The annotation of a template that says when the operator restarted its workload. Another one than the labels' and
+/// annotations' prefix has, since no author writes it.
+pub(crate) const RESTARTED: &str = "restarted.ws.operator/at";
+
+/// How long a restarted workload is waited for before the next one is restarted, or the same again.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Pods that have no sidecar though they should, and pods with another than new ones get.
+pub(crate) fn count<'a>(pods: impl Iterator<Item = (&'a Place, &'a PodSeen)>) -> (usize, usize) {
+    pods.fold((0, 0), |(uninjected, outdated), (_, pod)| match pod.presence {
+        Some(Presence::Missing) => (uninjected + 1, outdated),
+        Some(Presence::Outdated) => (uninjected, outdated + 1),
+        Some(Presence::Current | Presence::Skipped(_)) | None => (uninjected, outdated),
+    })
+}
+
+/// A pod of which its author should be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) pod: Place,
+    pub(crate) uid: String,
+    /// `None`: it has no sidecar for no reason but that nobody injected.
+    pub(crate) skip: Option<Skip>,
+}
+
+/// The pods without a sidecar of which nobody was told yet; `told` has the uids of those that were.
+pub(crate) fn notices(world: &World, told: &BTreeSet<String>) -> Vec<Notice> {
+    let bare = world.bare.iter().flat_map(crate::table::Table::iter);
+    let new = bare.filter(|(_, pod)| !pod.ends && !told.contains(&pod.uid));
+    new.filter_map(|(place, pod)| {
+        let skip = match pod.presence? {
+            Presence::Missing => None,
+            Presence::Skipped(skip) => Some(skip),
+            Presence::Outdated | Presence::Current => return None,
+        };
+        Some(Notice { pod: place.clone(), uid: pod.uid.clone(), skip })
+    })
+    .collect()
+}
+
+/// The workload that is to be restarted now: one that asks for it and has such pods, while no other is on its way.
+pub(crate) fn restart(world: &World, now: Timestamp) -> Option<(WorkloadKind, Place)> {
+    let asking: Vec<_> = world.labelled().filter(|(_, _, asks)| asks.auto_restart).collect();
+    let recent = |time: &Timestamp| time.checked_add(PATIENCE).is_ok_and(|end| end > now);
+    let is_on_its_way = asking
+        .iter()
+        .any(|(_, _, asks)| asks.restarted.as_ref().is_some_and(recent) && asks.rollout < Rollout::Settled);
+    if is_on_its_way {
+        return None;
+    }
+    let stale: BTreeSet<(&str, &Owner)> = world
+        .pods_of(None)
+        .filter(|(_, pod)| matches!(pod.presence, Some(Presence::Missing | Presence::Outdated)))
+        .filter_map(|(place, pod)| Some((place.namespace.as_str(), pod.owner.as_ref()?)))
+        .collect();
+    let due = asking.into_iter().filter(|(kind, place, asks)| {
+        let owner = Owner { kind: *kind, name: place.name.clone() };
+        // What is still rolling replaces its pods anyway.
+        asks.rollout > Rollout::Rolling
+            && !asks.restarted.as_ref().is_some_and(recent)
+            && stale.contains(&(place.namespace.as_str(), &owner))
+    });
+    // Whom a restart did not help lets the others go first.
+    let (kind, place, _) = due.min_by_key(|(_, _, asks)| asks.restarted)?;
+    Some((kind, place.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Settings, world::Asks};
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    struct Named<'a> {
+        name: &'a str,
+        asks: &'a str,
+        restarted: Option<&'a str>,
+        settled: bool,
+    }
+
+    fn workload(world: &mut World, named: &Named<'_>) {
+        let mut template = json!({"ws.operator/auto-restart": named.asks});
+        if let Some(time) = named.restarted {
+            template[RESTARTED] = time.into();
+        }
+        let object: StatefulSet = serde_json::from_value(json!({
+            "metadata": {"namespace": "chat", "name": named.name, "generation": 2},
+            "spec": {"selector": {}, "template": {"metadata": {"annotations": template}}},
+            "status": {
+                "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1,
+                "availableReplicas": i32::from(named.settled),
+            },
+        }))
+        .unwrap();
+        world.workloads[2].apply(Event::Apply(object), |object| Asks::of(&object));
+    }
+
+    fn pod(world: &mut World, of: &str, sidecar: Option<&str>, more: &serde_json::Value) {
+        let name = format!("{of}-0");
+        let sidecars = sidecar.map(|image| json!([{"name": "ws-proxy", "image": image}]));
+        let mut spec = json!({"containers": [{"name": "app"}], "initContainers": sidecars});
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let object: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "chat", "name": name, "uid": name, "labels": {"ws.operator/enable": "true"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "StatefulSet", "name": of, "uid": "1", "controller": true},
+                ],
+            },
+            "spec": spec,
+        }))
+        .unwrap();
+        let table = if sidecar.is_some() { &mut world.pods } else { &mut world.bare[0] };
+        table.apply(Event::Apply(object), |pod| PodSeen::of(&pod, &Settings::default()));
+    }
+
+    fn plain(name: &str) -> Named<'_> {
+        Named { name, asks: "true", restarted: None, settled: true }
+    }
+
+    #[test]
+    fn pods_are_counted_and_told_of_once() {
+        let mut world = World::default();
+        pod(&mut world, "a", None, &json!({}));
+        pod(&mut world, "b", None, &json!({"hostNetwork": true}));
+        pod(&mut world, "c", Some("ws-proxy:old"), &json!({}));
+        pod(&mut world, "d", Some(&Settings::default().proxy_image), &json!({}));
+        assert_eq!(count(world.pods_of(None)), (1, 1));
+        let new = notices(&world, &BTreeSet::new());
+        let skips: Vec<_> = new.iter().map(|notice| (notice.uid.as_str(), notice.skip)).collect();
+        assert_eq!(skips, [("a-0", None), ("b-0", Some(Skip::HostNetwork))]);
+        let told = new.into_iter().map(|notice| notice.uid).collect();
+        assert!(notices(&world, &told).is_empty());
+    }
+
+    #[test]
+    fn only_who_asks_is_restarted_and_one_at_a_time() {
+        let mut world = World::default();
+        workload(&mut world, &Named { asks: "false", ..plain("a") });
+        for name in ["b", "c"] {
+            workload(&mut world, &plain(name));
+        }
+        for name in ["a", "b", "c"] {
+            pod(&mut world, name, None, &json!({}));
+        }
+        let name = |due: Option<(WorkloadKind, Place)>| due.map(|(_, place)| place.name);
+        assert_eq!(name(restart(&world, now())).as_deref(), Some("b"));
+        let begun = Some("2026-11-23T11:59:30Z");
+        workload(&mut world, &Named { restarted: begun, settled: false, ..plain("b") });
+        assert_eq!(restart(&world, now()), None, "b is on its way");
+        workload(&mut world, &Named { restarted: begun, ..plain("b") });
+        assert_eq!(
+            name(restart(&world, now())).as_deref(),
+            Some("c"),
+            "b did not help, and is not done again at once"
+        );
+        let long_ago = Some("2026-11-23T11:40:00Z");
+        workload(&mut world, &Named { restarted: long_ago, settled: false, ..plain("b") });
+        assert_eq!(
+            name(restart(&world, now())).as_deref(),
+            Some("c"),
+            "b hangs, and c does not wait for ever"
+        );
+    }
+
+    #[test]
+    fn pods_that_cannot_live_without_a_sidecar_are_restarted_too() {
+        let mut world = World::default();
+        workload(&mut world, &Named { settled: false, ..plain("a") });
+        pod(&mut world, "a", None, &json!({}));
+        assert!(restart(&world, now()).is_some());
+    }
+
+    #[test]
+    fn pods_that_are_current_skipped_or_ending_are_no_reason() {
+        let mut world = World::default();
+        workload(&mut world, &plain("a"));
+        pod(&mut world, "a", Some(&Settings::default().proxy_image), &json!({}));
+        assert_eq!(restart(&world, now()), None);
+        let mut world = World::default();
+        workload(&mut world, &plain("a"));
+        pod(&mut world, "a", None, &json!({"hostNetwork": true}));
+        assert_eq!(restart(&world, now()), None);
+    }
+}
