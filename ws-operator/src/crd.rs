@@ -4,6 +4,8 @@
 
 // The derives repeat each structure inside of a function.
 #![allow(unreachable_pub)]
+// kubectl explain shows URLs as they are typed.
+#![allow(rustdoc::bare_urls)]
 
 use k8s_openapi::{
     api::core::v1::ResourceRequirements,

@@ -9,6 +9,8 @@ pub mod certs;
 mod controller;
 pub mod crd;
 pub mod desired;
+#[cfg(test)]
+mod fake_api;
 pub mod inject;
 pub mod lease;
 pub mod manifests;

@@ -77,3 +77,26 @@ fn show(serving: &Serving, metrics: &Metrics, chain: &[u8], key: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::{Held, names};
+
+    #[tokio::test]
+    async fn files_are_shown_when_they_are_whole() {
+        let folder = std::env::temp_dir().join(format!("ws-operator-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&folder).unwrap();
+        let held = Held::found(&names("ws-system"), jiff::Timestamp::now()).unwrap();
+        for name in LEAF {
+            std::fs::write(folder.join(name), &held.data()[name].0).unwrap();
+        }
+        let (serving, metrics) = (Serving::default(), Metrics::new());
+        tokio::select! {
+            () = follow_files(&folder, serving.clone(), metrics.clone()) => unreachable!(),
+            () = serving.first() => {}
+        }
+        assert!(!metrics.page().1.contains("_expiry_timestamp_seconds 0\n"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -60,8 +60,11 @@ impl Controller {
     ) -> anyhow::Result<Report> {
         timeout(LIMIT, async {
             // Pods wait for their token: it comes first.
-            self.tokens(namespace, plans).await?;
             let mut report = Report::default();
+            if !self.tokens(namespace, plans).await? {
+                let name = format!("Secret {}", names::PEER_TOKEN);
+                report.taken.extend(plans.iter().map(|plan| (plan.ring.group.clone(), name.clone())));
+            }
             let mut objects = Vec::new();
             for plan in plans {
                 let group = &plan.ring.group;
@@ -159,15 +162,20 @@ impl Controller {
         Ok(())
     }
 
-    async fn tokens(&self, namespace: &str, plans: &[Plan]) -> anyhow::Result<()> {
+    /// Keeps the Secret of the peer tokens; false when somebody else has made it: it is left alone.
+    async fn tokens(&self, namespace: &str, plans: &[Plan]) -> anyhow::Result<bool> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let there = api.get_opt(names::PEER_TOKEN).await?;
+        let is_foreign = there.as_ref().is_some_and(|there| !is_ours(there));
         if plans.is_empty() {
-            if there.as_ref().is_some_and(is_ours) {
+            if there.is_some() && !is_foreign {
                 let params = kube::api::DeleteParams::default();
                 ignore_gone(api.delete(names::PEER_TOKEN, &params).await.map(drop))?;
             }
-            return Ok(());
+            return Ok(true);
+        }
+        if is_foreign {
+            return Ok(false);
         }
         let (mut data, mut notes) = (BTreeMap::new(), BTreeMap::new());
         for plan in plans {
@@ -186,7 +194,7 @@ impl Controller {
         });
         let params = PatchParams::apply(names::OPERATOR).force();
         api.patch(names::PEER_TOKEN, &params, &Patch::Apply(&body)).await?;
-        Ok(())
+        Ok(true)
     }
 
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {

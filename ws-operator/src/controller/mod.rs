@@ -27,7 +27,7 @@ use tokio::time::{Instant, interval, interval_at, sleep_until};
 use crate::{Settings, desired::Plan, lease::Leading, members::Rings, metrics::Metrics, names, world::World};
 use apply::Report;
 use tell::Told;
-use watches::{Change, Watches};
+use watches::{Change, Changed, Watches};
 
 /// How long changes are gathered: a label and the pods that follow it are one round.
 const GATHER: Duration = Duration::from_millis(200);
@@ -75,10 +75,11 @@ impl Controller {
     }
 
     /// Brings namespaces to what they should be; says how that went.
-    async fn round(&self, jobs: Vec<Job>) -> Vec<(String, Option<Report>)> {
+    async fn round(&self, jobs: Vec<Job>) -> Vec<(Job, Option<Report>)> {
         let mut done = Vec::new();
-        for Job { namespace, plans, mends } in jobs {
-            let outcome = self.reconcile(&namespace, &plans, mends).await;
+        for job in jobs {
+            let Job { namespace, plans, mends } = &job;
+            let outcome = self.reconcile(namespace, plans, *mends).await;
             self.metrics.reconciled(outcome.is_ok());
             if let Err(error) = &outcome {
                 let error = format!("{error:#}");
@@ -88,7 +89,7 @@ impl Controller {
                     "cannot bring the namespace to what it should be, trying again"
                 );
             }
-            done.push((namespace, outcome.ok()));
+            done.push((job, outcome.ok()));
         }
         done
     }
@@ -108,8 +109,12 @@ struct Term<'a> {
     dirty: BTreeSet<String>,
     /// When the dirty namespaces are looked at.
     due: Option<Instant>,
+    /// Those of them that are looked at even if they ask for nothing new.
+    made: BTreeSet<String>,
     /// Namespaces whose workloads are looked through the next time.
     mends: BTreeSet<String>,
+    /// What was asked for, and brought about, by namespace.
+    done: BTreeMap<String, Vec<Plan>>,
     /// What was found, by namespace.
     reports: BTreeMap<String, Report>,
     told: Told,
@@ -121,7 +126,9 @@ impl<'a> Term<'a> {
             controller,
             dirty: BTreeSet::new(),
             due: None,
+            made: BTreeSet::new(),
             mends: BTreeSet::new(),
+            done: BTreeMap::new(),
             reports: BTreeMap::new(),
             told: Told::default(),
         }
@@ -140,7 +147,7 @@ impl<'a> Term<'a> {
         loop {
             tokio::select! {
                 () = &mut over => return,
-                Some(change) = watches.next() => self.dirty.extend(change(world)),
+                Some(change) = watches.next() => self.see(change(world)),
                 _ = round.tick() => self.look_at_all(world),
                 _ = tell.tick(), if telling.is_terminated() && world.is_whole() => {
                     let now = self.told.look(world, &self.reports, &controller.rings);
@@ -158,43 +165,50 @@ impl<'a> Term<'a> {
         }
     }
 
+    fn see(&mut self, changed: Changed) {
+        match changed {
+            Changed::Asked(namespaces) => self.dirty.extend(namespaces),
+            Changed::Made(namespaces) => {
+                self.made.extend(namespaces.iter().cloned());
+                self.dirty.extend(namespaces);
+            }
+        }
+    }
+
     fn look_at_all(&mut self, world: &World) {
         let all = world.namespaces();
         self.mends.extend(all.iter().cloned());
-        self.dirty.extend(all);
+        self.see(Changed::Made(all));
     }
 
+    /// The dirty namespaces. A pod more or less asks for nothing new.
     fn jobs(&mut self, world: &World) -> Vec<Job> {
         self.due = None;
-        let dirty = std::mem::take(&mut self.dirty).into_iter();
-        let job = |namespace: String| Job {
-            plans: world.plans(&namespace),
-            mends: self.mends.remove(&namespace) || world.has_missed(&namespace),
-            namespace,
-        };
-        dirty.map(job).collect()
+        let mut jobs = Vec::new();
+        for namespace in std::mem::take(&mut self.dirty) {
+            let plans = world.plans(&namespace);
+            let mends = self.mends.remove(&namespace) || world.has_missed(&namespace);
+            if self.made.remove(&namespace) || mends || self.done.get(&namespace) != Some(&plans) {
+                jobs.push(Job { namespace, plans, mends });
+            }
+        }
+        jobs
     }
 
     /// Namespaces in which something failed are looked at again, a while later.
-    fn take(&mut self, done: Vec<(String, Option<Report>)>) {
-        for (namespace, report) in done {
-            match report {
-                Some(report) => {
-                    let had = self.reports.insert(namespace.clone(), report.clone()).unwrap_or_default();
-                    if had.taken != report.taken && !report.taken.is_empty() {
-                        let names: Vec<&String> = report.taken.iter().map(|(_, name)| name).collect();
-                        tracing::warn!(
-                            namespace,
-                            ?names,
-                            "somebody else has made these: they are left alone"
-                        );
-                    }
-                }
-                None => {
-                    self.mends.insert(namespace.clone());
-                    self.dirty.insert(namespace);
-                    self.due = Some(Instant::now() + RETRY);
-                }
+    fn take(&mut self, done: Vec<(Job, Option<Report>)>) {
+        for (Job { namespace, plans, .. }, report) in done {
+            let Some(report) = report else {
+                self.mends.insert(namespace.clone());
+                self.dirty.insert(namespace);
+                self.due = Some(Instant::now() + RETRY);
+                continue;
+            };
+            self.done.insert(namespace.clone(), plans);
+            let had = self.reports.insert(namespace.clone(), report.clone()).unwrap_or_default();
+            if had.taken != report.taken && !report.taken.is_empty() {
+                let names: Vec<&String> = report.taken.iter().map(|(_, name)| name).collect();
+                tracing::warn!(namespace, ?names, "somebody else has made these: they are left alone");
             }
         }
         let foreign = self.reports.values().map(|report| report.taken.len()).sum();

@@ -46,6 +46,9 @@ const SCRAPE: Duration = Duration::from_secs(2);
 /// Bytes of metrics that are read at most.
 const PAGE: usize = 4 << 20;
 
+/// How long all that may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// How many balancers are asked at once.
 const AT_ONCE: usize = 32;
 
@@ -171,6 +174,15 @@ fn selector(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSele
 impl Controller {
     /// Says all that; answers with the pods that were told of.
     pub(super) async fn tell(&self, telling: Telling) -> Vec<String> {
+        let told = timeout(LIMIT, self.tell_all(telling)).await;
+        told.unwrap_or_else(|_| {
+            self.metrics.failed("status");
+            tracing::warn!("not everything was told in time");
+            Vec::new()
+        })
+    }
+
+    async fn tell_all(&self, telling: Telling) -> Vec<String> {
         let Telling { apps, notices, restart, counts: (uninjected, outdated) } = telling;
         self.metrics.pods(uninjected, outdated);
         for app in apps {

@@ -26,8 +26,17 @@ use crate::{
     world::{Asks, BalancerPod, PodSeen, Rolled, Running, World},
 };
 
-/// A change: what it does to the world, and in which namespaces something is different then.
-pub(super) type Change = Box<dyn FnOnce(&mut World) -> BTreeSet<String> + Send>;
+/// A change: what it does to the world.
+pub(super) type Change = Box<dyn FnOnce(&mut World) -> Changed + Send>;
+
+/// In which namespaces something is different.
+#[derive(Debug)]
+pub(super) enum Changed {
+    /// Something that may ask for something else.
+    Asked(BTreeSet<String>),
+    /// Something that was asked for: it may have to be put right.
+    Made(BTreeSet<String>),
+}
 
 /// Where the watches come from.
 #[derive(Clone, Copy)]
@@ -54,14 +63,14 @@ impl Watches<'_> {
             self.pods(names::RING, |world| &mut world.pods),
             self.pods(&bare(&one), |world| &mut world.bare[0]),
             self.pods(&bare(&two), |world| &mut world.bare[1]),
-            self.watch::<WebSocketApp>("", apps),
-            self.watch::<Service>(&ours, |world, event| {
+            self.watch::<WebSocketApp>("", Changed::Asked, apps),
+            self.watch::<Service>(&ours, Changed::Made, |world, event| {
                 world.services.apply(event, |service| service.metadata.resource_version)
             }),
-            self.watch::<Deployment>(&balancers, |world, event| {
+            self.watch::<Deployment>(&balancers, Changed::Made, |world, event| {
                 world.balancers.apply(event, |deployment| Running::of(&deployment))
             }),
-            self.watch::<Pod>(&balancers, |world, event| {
+            self.watch::<Pod>(&balancers, Changed::Asked, |world, event| {
                 world.balancer_pods.apply(event, |pod| BalancerPod::of(&pod))
             }),
         ])
@@ -72,14 +81,14 @@ impl Watches<'_> {
     where
         K: Rolled + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        self.watch(labels, move |world, event| {
+        self.watch(labels, Changed::Asked, move |world, event| {
             world.workloads[table].apply(event, |object: K| Asks::of(&object))
         })
     }
 
     fn pods(self, labels: &str, table: fn(&mut World) -> &mut Table<PodSeen>) -> BoxStream<'static, Change> {
         let settings = self.settings.clone();
-        self.watch::<Pod>(labels, move |world, event| {
+        self.watch::<Pod>(labels, Changed::Asked, move |world, event| {
             table(world).apply(event, |pod| PodSeen::of(&pod, &settings))
         })
     }
@@ -87,6 +96,7 @@ impl Watches<'_> {
     fn watch<K>(
         self,
         labels: &str,
+        changed: fn(BTreeSet<String>) -> Changed,
         take: impl Fn(&mut World, Event<K>) -> BTreeSet<Place> + Clone + Send + 'static,
     ) -> BoxStream<'static, Change>
     where
@@ -96,7 +106,7 @@ impl Watches<'_> {
             .map(move |event| {
                 let take = take.clone();
                 let change: Change = Box::new(move |world| {
-                    take(world, event).into_iter().map(|place| place.namespace).collect()
+                    changed(take(world, event).into_iter().map(|place| place.namespace).collect())
                 });
                 change
             })

@@ -83,3 +83,28 @@ fn object(lease: &Stored) -> Lease {
     object.metadata.resource_version.clone_from(&lease.version);
     object
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api::FakeApi;
+
+    #[tokio::test]
+    async fn of_two_who_write_at_once_one_is_told() {
+        let api = FakeApi::default();
+        let store: Api<Lease> = Api::namespaced(api.client(), "ws-system");
+        assert_eq!(store.read().await.unwrap(), None);
+        let mine = |version| Stored { holder: Some("me".into()), version, lasts: LEASE, transitions: 1 };
+        let version = store.write(mine(None)).await.unwrap();
+        assert!(version.is_some());
+        assert_eq!(store.write(mine(None)).await.unwrap(), None, "it is there already");
+        let read = store.read().await.unwrap().unwrap();
+        assert_eq!(read, mine(version.clone()));
+        let next = store.write(mine(version.clone())).await.unwrap();
+        assert!(next.is_some() && next != version);
+        assert_eq!(store.write(mine(version)).await.unwrap(), None, "somebody else was first");
+        let free = Stored { holder: None, ..mine(next) };
+        store.write(free).await.unwrap();
+        assert_eq!(store.read().await.unwrap().unwrap().holder, None);
+    }
+}

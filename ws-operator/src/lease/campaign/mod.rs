@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +78,13 @@ impl<S: Store> Candidate<S> {
                 self.keep(from).await;
                 self.stand_down();
             }
-            sleep(POLL).await;
+            let (now, me) = (Instant::now(), &self.me);
+            let next = match evaluate(now, self.seen.as_ref(), me) {
+                // No later than when it may be taken.
+                Move::Wait(end) => end.min(now + POLL),
+                Move::Acquire | Move::Renew => now + POLL,
+            };
+            sleep_until(next).await;
         }
     }
 

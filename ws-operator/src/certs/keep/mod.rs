@@ -97,8 +97,8 @@ impl Keeper {
             held = Some(next);
         }
         let Some(held) = held else { return Ok(()) };
-        self.trust(&held.bundle()).await.context("the webhook configuration")?;
-        if held.is_to_announce() {
+        let trusts = self.trust(&held.bundle()).await.context("the webhook configuration")?;
+        if trusts && held.is_to_announce() {
             self.write(&held.announced(Timestamp::now()), version).await?;
         }
         Ok(())
@@ -128,17 +128,17 @@ impl Keeper {
         written.context("the Secret")?.resource_version().context("a Secret without a version")
     }
 
-    /// Has the API server trust that bundle, unless it does.
-    async fn trust(&self, bundle: &str) -> anyhow::Result<()> {
+    /// Has the API server trust that bundle, unless it does; false when there is nothing for which it could.
+    async fn trust(&self, bundle: &str) -> anyhow::Result<bool> {
         let api = self.configurations();
         let Some(configuration) = api.get_opt(names::OPERATOR).await? else {
             tracing::debug!("there is no webhook configuration");
-            return Ok(());
+            return Ok(false);
         };
         let hooks = configuration.webhooks.unwrap_or_default();
         let trusted = |hook: &_| is_trusted(hook, bundle);
         if hooks.iter().all(trusted) {
-            return Ok(());
+            return Ok(true);
         }
         let bundle = STANDARD.encode(bundle);
         let hooks: Vec<Value> = hooks
@@ -152,7 +152,7 @@ impl Keeper {
         let params = PatchParams::apply(names::OPERATOR).force();
         api.patch(names::OPERATOR, &params, &Patch::Apply(body)).await?;
         tracing::info!("the API server is told whom to trust");
-        Ok(())
+        Ok(true)
     }
 
     fn secrets(&self) -> Api<Secret> {
@@ -167,3 +167,6 @@ impl Keeper {
 fn is_trusted(hook: &k8s_openapi::api::admissionregistration::v1::MutatingWebhook, bundle: &str) -> bool {
     hook.client_config.ca_bundle.as_ref().is_some_and(|trusted| trusted.0 == bundle.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;
