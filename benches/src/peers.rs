@@ -21,6 +21,8 @@ pub enum Peer {
     Haproxy,
     /// Ours, a TCP connection for each leg.
     Balancer,
+    /// Ours, legs to sidecars that share connections.
+    Shared,
 }
 
 /// The core that proxies are pinned to. Clients and upstreams have the next one.
@@ -33,7 +35,7 @@ impl Peer {
     ///
     /// When there is none.
     pub fn named(name: &str) -> Result<Self> {
-        let all = [Self::Nginx, Self::Haproxy, Self::Balancer];
+        let all = [Self::Nginx, Self::Haproxy, Self::Balancer, Self::Shared];
         all.into_iter()
             .find(|peer| peer.name() == name)
             .with_context(|| format!("{name} is none of {}", all.map(Self::name).join(", ")))
@@ -46,7 +48,14 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Balancer => "ws-balancer",
+            Self::Shared => "ws-balancer-shared",
         }
+    }
+
+    /// Whether sidecars stand before its upstreams.
+    #[must_use]
+    pub fn wants_sidecars(self) -> bool {
+        self == Self::Shared
     }
 
     /// Starts it in front of `upstreams`; its process and where it listens. `dir` takes its configuration.
@@ -59,7 +68,8 @@ impl Peer {
         let (program, args) = match self {
             Self::Nginx => nginx(dir, listen, upstreams)?,
             Self::Haproxy => haproxy(dir, listen, upstreams)?,
-            Self::Balancer => balancer(listen, upstreams)?,
+            Self::Balancer => balancer(listen, upstreams, "tcp")?,
+            Self::Shared => balancer(listen, upstreams, "shared")?,
         };
         let mut process = Process::start(CORE, &program, &args)?;
         process.listens(listen)?;
@@ -125,7 +135,7 @@ fn haproxy(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(
     Ok(("haproxy".into(), vec!["-f".into(), file.display().to_string(), "-db".into()]))
 }
 
-fn balancer(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(PathBuf, Vec<String>)> {
+fn balancer(listen: SocketAddr, upstreams: &[SocketAddr], legs: &str) -> Result<(PathBuf, Vec<String>)> {
     let members = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let args = [
         "--listen",
@@ -134,6 +144,33 @@ fn balancer(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(PathBuf, Ve
         &free()?.to_string(),
         "--members",
         &format!("static:{members}"),
+        "--legs",
+        legs,
     ];
     Ok((own("ws-balancer")?, args.map(ToString::to_string).to_vec()))
+}
+
+/// Starts a sidecar before each of `apps`, on that core; where they listen.
+///
+/// # Errors
+///
+/// When one does not begin to listen.
+pub fn sidecars(core: usize, apps: &[SocketAddr]) -> Result<Vec<(Process, SocketAddr)>> {
+    let nodes = apps.iter().map(|_| free()).collect::<Result<Vec<_>>>()?;
+    let members = nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let start = |(node, app): (&SocketAddr, &SocketAddr)| {
+        let args = [
+            ("--listen", node.to_string()),
+            ("--node", node.to_string()),
+            ("--api", free()?.to_string()),
+            ("--admin", free()?.to_string()),
+            ("--app", format!("ws://{app}")),
+            ("--members", format!("static:{members}")),
+        ];
+        let args: Vec<String> = args.into_iter().flat_map(|(flag, value)| [flag.into(), value]).collect();
+        let mut process = Process::start(core, &own("ws-proxy")?, &args)?;
+        process.listens(*node)?;
+        Ok((process, *node))
+    };
+    nodes.iter().zip(apps).map(start).collect()
 }

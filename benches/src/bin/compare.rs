@@ -1,5 +1,5 @@
 //! Our balancer and its peers in turn, each alone on one core, clients and upstreams on the next, in one run:
-//! `cargo build --profile bench -p benches -p ws-balancer && target/release/compare`.
+//! `cargo build --profile bench -p benches -p ws-balancer -p ws-proxy && target/release/compare`.
 //!
 //! Shows the CPU time that a round trip costs the proxy, and that a connection does (handshake and Close); each echo is
 //! compared with what was sent. Needs `taskset`, and those of the peers that are named.
@@ -11,7 +11,7 @@ use std::{fs, net::SocketAddr, path::Path};
 use anyhow::{Context as _, Result};
 use benches::{
     load::Echo,
-    peers::{CORE, Peer, free, own},
+    peers::{CORE, Peer, free, own, sidecars},
     process::Process,
 };
 use clap::Parser;
@@ -31,8 +31,8 @@ struct Args {
     /// Rounds; the median is shown.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Which proxies, the first being the measure: nginx, haproxy, ws-balancer.
-    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer")]
+    /// Which proxies, the first being the measure: nginx, haproxy, ws-balancer, ws-balancer-shared.
+    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared")]
     peers: Vec<String>,
 }
 
@@ -115,7 +115,9 @@ fn median(rounds: &[Round]) -> Round {
 const CONNECTS: usize = 2000;
 
 async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Round> {
-    let (process, addr) = peer.start(dir, &upstreams.addrs)?;
+    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, &upstreams.addrs)? } else { Vec::new() };
+    let nodes: Vec<SocketAddr> = behind.iter().map(|(_, node)| *node).collect();
+    let (process, addr) = peer.start(dir, if behind.is_empty() { &upstreams.addrs } else { &nodes })?;
     let cpu = || Ok::<_, anyhow::Error>(process.usage()?.cpu.as_secs_f64() * 1e6);
     let mut echo = Echo::connect(addr, load.connections, load.size).await?;
     echo.run(load.messages / 5, None).await?;
