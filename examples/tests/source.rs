@@ -56,7 +56,7 @@ fn signals_are_listened_for_in_one_file() {
 #[test]
 fn the_environment_is_read_in_one_file() {
     // Beside the command line only what no program that is released contains: the explorer, and the seeded bugs.
-    let readers = ["ws-routing/src/cli/mod.rs", "ws-routing/src/proxy/relay/seeded.rs"];
+    let readers = ["ws-routing/src/cli/mod.rs", "ws-routing/src/seeded.rs"];
     assert_eq!(files_with(&["env::var", "env::args"]), readers);
 }
 
@@ -72,6 +72,8 @@ fn only_owners_spawn() {
         "ws-routing/src/membership/remote.rs",
         "ws-routing/src/proxy/service.rs",
         "ws-routing/src/proxy/tower.rs",
+        "ws-routing/src/proxy/trunk/accept.rs",
+        "ws-routing/src/proxy/trunk/trunks.rs",
         "ws-routing/src/serve.rs",
         "ws-routing/src/session/deliver/peers.rs",
         "ws-routing/src/session/deliver/tasks.rs",
