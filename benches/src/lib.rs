@@ -1,1 +1,7 @@
-//! Benchmarks live in `benches/`.
+//! What the benchmarks and the load tool are made of: `load` (clients that verify each byte), `upstream` (a bare echo
+//! server), `process` (programs that are measured), `peers` (the proxies that are compared).
+
+pub mod load;
+pub mod peers;
+pub mod process;
+pub mod upstream;

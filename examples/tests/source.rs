@@ -123,6 +123,8 @@ fn only_owners_spawn() {
         "ws-routing/src/membership/remote.rs",
         "ws-routing/src/proxy/service.rs",
         "ws-routing/src/proxy/tower.rs",
+        "ws-routing/src/proxy/trunk/accept.rs",
+        "ws-routing/src/proxy/trunk/trunks.rs",
         "ws-routing/src/serve.rs",
         "ws-routing/src/session/deliver/peers.rs",
         "ws-routing/src/session/deliver/tasks.rs",

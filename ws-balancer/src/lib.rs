@@ -76,6 +76,7 @@ fn proxy(args: &Args, tokens: Option<PeerTokens>, view: View, drain: Drain, metr
         .metrics(metrics)
         .drain(drain)
         .dial(args.nodes.dial_settings(&args.probes, &args.moves))
+        .legs(args.legs.legs)
         .peer_tokens(tokens)
         .relay(args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery))
         .log_keys(args.log.log_keys);

@@ -21,7 +21,7 @@ const BAD: &[(&str, &str)] = &[
     ("--dial-timeout", "2"),
     ("--handshake-timeout", "8sec"),
     ("--suspect-for", "5 s"),
-    ("--legs", "shared"),
+    ("--legs", "pooled"),
     ("--probe-interval", "0ms"),
     ("--peer-token-file", "/etc/ws/"),
     ("--move-rate", "0"),

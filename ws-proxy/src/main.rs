@@ -2,15 +2,6 @@
 
 use std::process::ExitCode;
 
-use ws_routing::cli;
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    match cli::parse() {
-        Ok(args) => match ws_proxy::run(args).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => cli::report(error.as_ref()),
-        },
-        Err(code) => code,
-    }
+fn main() -> ExitCode {
+    ws_routing::cli::main(ws_proxy::run)
 }

@@ -57,5 +57,9 @@ pub fn leg_nonce(nonce: u64) -> String {
 
 /// Where a node is told to cut a leg: `DELETE` with the connection's id behind it, and the leg's `ws-routing-nonce`.
 pub const LEGS: &str = "/v1/legs/";
+/// Where a node is asked to share a connection between legs, and the protocol that it is upgraded to.
+pub const TRUNK: &str = "/v1/legs";
+/// See [`TRUNK`].
+pub const TRUNK_PROTOCOL: &str = "ws-routing-legs/1";
 /// The path of a probe on a node's own port. Any answer means alive.
 pub const PROBE: &str = "/livez";

@@ -296,7 +296,9 @@ async fn start_pod(
 fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {
     let at = |port| range.addr(host, port).to_string();
     let flags = [("--listen", at(CLIENTS)), ("--admin", at(ADMIN)), ("--members", members.uri())];
-    with(flags, &setup.balancer)
+    // The whole suite holds for either kind of legs.
+    let legs = std::env::var("LEGS").map(|kind| vec!["--legs".to_owned(), kind]);
+    [with(flags, &setup.balancer), legs.unwrap_or_default()].concat()
 }
 
 fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::{
     membership::{self, FollowOptions, MembersUri, View},
     peer::PeerTokens,
     proxy::{
-        Builder, DialSettings, Redelivery, Settings,
+        Builder, DialSettings, Legs, Redelivery, Settings,
         handshake::{AllowedOrigins, head::Limits},
     },
 };
@@ -187,25 +187,18 @@ fn file(text: &str) -> Result<PathBuf, &'static str> {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub struct LegArgs {
-    /// Connections to nodes: tcp, one for each client.
+    /// Connections to nodes: tcp, one for each client; or shared, a few for each node.
+    ///
+    /// A node that does not agree to share within 1 s (one without a sidecar) gets one for each client until it leaves.
     #[arg(long, value_name = "KIND", default_value = "tcp", value_parser = legs)]
     pub legs: Legs,
-}
-
-/// The kinds of legs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Legs {
-    /// A TCP connection for each client.
-    #[default]
-    Tcp,
 }
 
 fn legs(text: &str) -> Result<Legs, &'static str> {
     match text {
         "tcp" => Ok(Legs::Tcp),
-        "shared" => Err("not available in this version: expected tcp"),
-        _ => Err("expected tcp"),
+        "shared" => Ok(Legs::Shared),
+        _ => Err("expected tcp or shared"),
     }
 }
 

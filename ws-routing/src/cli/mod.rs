@@ -9,14 +9,41 @@ pub mod pages;
 mod refusal;
 pub mod units;
 
-use std::{env, error::Error, ffi::OsString, io::Write, process::ExitCode};
+use std::{env, error::Error, ffi::OsString, io::Write, process::ExitCode, thread::available_parallelism};
 
 use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
+use tokio::runtime::Builder;
 
 pub use refusal::BadConfig;
 
 /// The exit code of bad configuration: sysexits' `EX_USAGE`.
 const BAD_CONFIG: u8 = 64;
+
+/// A program's `main`: parses its arguments, runs it, and reports the error that it ends with.
+///
+/// It has a thread for each core that it may use. With one core there is one thread in all: the kernel's work on a
+/// socket costs a process of one thread less.
+pub fn main<A, F, E>(run: impl FnOnce(A) -> F) -> ExitCode
+where
+    A: CommandFactory + FromArgMatches,
+    F: Future<Output = Result<(), E>>,
+    E: AsRef<dyn Error + 'static>,
+{
+    let args = match parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let alone = available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&error),
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(error.as_ref()),
+    }
+}
 
 /// Parses the process's arguments and environment.
 ///

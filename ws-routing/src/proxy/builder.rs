@@ -9,9 +9,11 @@ use super::{
     core::{Core, DialSettings, LocalNode},
     handshake::{AllowedOrigins, head::Limits},
     health::Health,
+    leg::Legs,
     moves::Registry,
     network::{Network, Tcp},
     service::Inner,
+    trunk::Trunks,
 };
 use crate::{drain::Drain, key::KeySources, membership::View, metrics::Metrics, peer::PeerTokens};
 
@@ -32,6 +34,7 @@ pub struct Builder {
     local: Option<Arc<dyn LocalNode>>,
     network: Arc<dyn Network>,
     tokens: Option<PeerTokens>,
+    legs: Legs,
 }
 
 impl Builder {
@@ -50,6 +53,7 @@ impl Builder {
             local: None,
             network: Arc::new(Tcp),
             tokens: None,
+            legs: Legs::default(),
         }
     }
 
@@ -123,6 +127,12 @@ impl Builder {
         &self.network
     }
 
+    /// What legs to nodes travel in. Default: a TCP connection for each.
+    pub fn legs(mut self, legs: Legs) -> Self {
+        self.legs = legs;
+        self
+    }
+
     /// The sidecar of this very process.
     pub(crate) fn local(mut self, local: Arc<dyn LocalNode>) -> Self {
         self.local = Some(local);
@@ -146,6 +156,7 @@ impl Builder {
             local,
             network,
             tokens,
+            legs,
         } = self;
         let core = Core {
             settings: Arc::new(relay),
@@ -158,6 +169,7 @@ impl Builder {
             local,
             network,
             tokens,
+            trunks: (legs == Legs::Shared).then(Trunks::default),
         };
         let inner = Inner {
             core: Arc::new(core),

@@ -23,6 +23,7 @@ use super::{
     moves::{Registry, Ticket},
     network::Network,
     relay::{DialFailure, Leg, LegShape, Nonce, Settings},
+    trunk::Trunks,
 };
 use crate::{
     contract::leg_nonce,
@@ -84,6 +85,8 @@ pub(crate) struct Core {
     pub(super) local: Option<Arc<dyn LocalNode>>,
     pub(super) network: Arc<dyn Network>,
     pub(super) tokens: Option<PeerTokens>,
+    /// What legs share, if they do.
+    pub(super) trunks: Option<Trunks>,
 }
 
 /// One client's connection, as it stays over moves.
@@ -424,9 +427,29 @@ impl Core {
     ) -> Result<Opened<LegStream>, Unopened> {
         let io = match &self.local {
             Some(local) if local.id() == node => LegStream::Local(local.connect()),
-            _ => self.network.connect(node, self.dial.dial_timeout).await.map_err(Unopened::Dial)?,
+            _ => self.reach(node).await.map_err(Unopened::Dial)?,
         };
         connect::open(io, head, handshake, self.dial.handshake_timeout).await.map_err(Unopened::Open)
+    }
+
+    /// A byte stream to a node, shared if that is wanted and the node agrees.
+    async fn reach(&self, node: &NodeId) -> Result<LegStream, DialError> {
+        let connect = || self.network.connect(node, self.dial.dial_timeout);
+        match &self.trunks {
+            Some(trunks) => trunks.open(node, connect, self.tokens.as_ref()).await,
+            None => connect().await,
+        }
+    }
+
+    /// The node is silent altogether: its legs are lost.
+    pub(super) fn give_up(&self, node: &NodeId) {
+        self.metrics.failures(UpstreamFailure::Probe).inc();
+        self.health.suspect(node, true);
+        if let Some(trunks) = &self.trunks {
+            // What the kernel still tries to send there would hold up new legs when the node is back.
+            trunks.cut(node);
+        }
+        self.registry.cut(node);
     }
 }
 

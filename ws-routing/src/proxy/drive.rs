@@ -56,6 +56,8 @@ pub(crate) struct Drive<C> {
     /// What was held has to be offered again: the client is read again, or another leg is.
     reoffer: bool,
     epoch: Instant,
+    /// The time of this poll: looking at the clock for each part would cost more than most parts do.
+    now: Duration,
     timer: Pin<Box<Sleep>>,
     finishing: Option<End>,
     counted: u64,
@@ -102,16 +104,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             reconsider: true,
             reoffer: true,
             epoch,
+            now: Duration::ZERO,
             timer: Box::pin(sleep_until(epoch)),
             finishing: None,
             counted: 0,
             generation: 0,
             pulse,
         }
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
     }
 
     /// Goes one round through everything that may have something to do; whether anything had.
@@ -121,7 +120,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
         let mut busy = false;
         for part in [
-            Self::take_orders,
             Self::poll_dial,
             Self::poll_fence,
             Self::flush,
@@ -142,14 +140,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> bool {
-        let (now, blocked) = (self.now(), self.sockets.blocked());
+        let (now, blocked) = (self.now, self.sockets.blocked());
         self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
         false
     }
 
-    fn take_orders(&mut self, cx: &mut Context<'_>) -> bool {
+    fn take_orders(&mut self, cx: &mut Context<'_>) {
         let Orders { reconsider, leave, cut } = self.connection.ticket().take(cx.waker());
-        let now = self.now();
+        let now = self.now;
         self.reconsider |= reconsider;
         if leave {
             self.machine.close(now, CloseReason::Restart, &mut self.sockets.ports(cx));
@@ -157,7 +155,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if cut && self.core.is_dead(&self.node) {
             self.machine.leg_lost(now, Slot::Current, &mut self.sockets.ports(cx));
         }
-        leave || cut
     }
 
     fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
@@ -165,7 +162,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         let Poll::Ready(result) = dial.dialing.as_mut().poll(cx) else { return false };
         let is_move = dial.is_move;
         self.dial = None;
-        let now = self.now();
+        let now = self.now;
         match result {
             Ok(dialed) => self.connected(now, dialed, cx),
             Err(DialFailure::Unreachable) if is_move && self.machine.orphaned_until().is_some() => {
@@ -196,7 +193,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.now();
+        let now = self.now;
         let client = self.sockets.client.flush(cx);
         if client {
             self.machine.client_took(now);
@@ -216,7 +213,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if !std::mem::take(&mut self.reoffer) {
             return false;
         }
-        let now = self.now();
+        let now = self.now;
         if let Some(leg) = &mut self.sockets.current {
             let input = leg.held();
             let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
@@ -235,15 +232,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if !self.machine.reads_leg() || self.sockets.client.blocked() {
             return false;
         }
-        let now = self.now();
+        let now = self.now;
         self.refresh_standing();
         let Some(leg) = &mut self.sockets.current else { return false };
-        let Poll::Ready(input) = leg.read(cx) else { return false };
+        let Poll::Ready(input) = leg.read_leg(cx) else { return false };
         if input.is_empty() {
             self.machine.leg_lost(now, Slot::Current, &mut self.sockets.ports(cx));
             return true;
         }
-        self.pulse.beat();
+        self.pulse.beat(self.epoch + now);
         self.core.metrics().bytes(Direction::ToClient).inc_by(input.fresh() as u64);
         let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         if let Some(leg) = &mut self.sockets.current {
@@ -253,7 +250,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn pump_client(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.now();
+        let now = self.now;
         if self.sockets.client.broken() && self.finishing.is_none() {
             self.machine.client_ended(now, false, &mut self.sockets.ports(cx));
             return true;
@@ -280,7 +277,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if next.overhear(cx).is_pending() {
             return false;
         }
-        let now = self.now();
+        let now = self.now;
         self.machine.leg_lost(now, Slot::Next, &mut self.sockets.ports(cx));
         true
     }
@@ -347,7 +344,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         self.reconsider = false;
         let standing = self.core.standing(self.connection.key(), &self.node);
         self.machine.set_leaving(standing.leaving);
-        let now = self.now();
+        let now = self.now;
         let target = standing.target.filter(|(node, _)| *node != self.node);
         if let Some((heading, _)) = &self.heading
             && self.machine.orphaned_until().is_none()
@@ -423,7 +420,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
 
     /// Arms the one timer; whether something is due already.
     fn wait(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.now();
+        let now = self.now;
         let retry = self.machine.retry_at();
         if retry.is_some_and(|at| at <= now) && self.machine.can_move(now) {
             self.reconsider = true;
@@ -460,13 +457,20 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Future for Drive<C> {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        self.now = self.epoch.elapsed();
+        self.take_orders(cx);
+        self.act(cx);
         for _ in 0..ROUNDS {
             if let Some(end) = self.finishing {
                 return self.poll_finish(end, cx);
             }
-            if !self.round(cx) && !self.wait(cx) {
+            if self.round(cx) {
+                continue;
+            }
+            if !self.wait(cx) {
                 return Poll::Pending;
             }
+            self.now = self.epoch.elapsed();
         }
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -62,9 +62,9 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// The node said something.
-    pub(crate) fn beat(&self) {
-        let now = self.epoch.elapsed().as_millis();
+    /// The node said something at that time.
+    pub(crate) fn beat(&self, at: Instant) {
+        let now = at.saturating_duration_since(self.epoch).as_millis();
         self.last.store(now.try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 

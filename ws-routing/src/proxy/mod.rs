@@ -2,7 +2,7 @@
 //! changes, the far end changes behind the client's connection.
 //!
 //! Reading order: `service` (one client's way through), `core` (which node, and how a leg is opened), `relay` (the
-//! machine), `drive` (its shell), `moves` and `probes` (what makes connections move), [`error`] (the one table from
+//! machine), `drive` (its shell), `trunk` (legs that share connections), `moves` and `probes` (what makes connections move), [`error`] (the one table from
 //! failure to status or close code).
 
 pub mod connect;
@@ -22,12 +22,14 @@ pub(crate) mod relay;
 mod service;
 mod sockets;
 mod tower;
+pub(crate) mod trunk;
 pub(crate) mod wire;
 
 pub use builder::Builder;
 pub use core::DialSettings;
-pub use leg::LegStream;
+pub use leg::{LegStream, Legs};
 pub use network::{Connecting, Network, Tcp};
 pub use relay::{Redelivery, Settings};
 pub use service::{Held, Proxy};
 pub use tower::{Body, ClientAddr};
+pub use trunk::SharedLeg;

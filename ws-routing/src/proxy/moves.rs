@@ -171,6 +171,9 @@ pub(super) async fn run(core: Arc<Core>) {
         let members = core.view.load();
         core.health.retain(&members);
         core.health.view_changed();
+        if let Some(trunks) = &core.trunks {
+            trunks.retain(&members);
+        }
         core.metrics.suspects().set(core.health.suspects());
         for connection in core.registry.update(&core, &members).into_iter().rev() {
             // The latest change is the most urgent one; who is told twice looks twice.

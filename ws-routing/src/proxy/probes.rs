@@ -12,7 +12,6 @@ use tokio::{
 use super::{core::Core, handshake::ResponseHead};
 use crate::{
     contract,
-    metrics::UpstreamFailure,
     node::{NodeId, NodeState},
 };
 
@@ -52,9 +51,7 @@ async fn silent_nodes(core: &Core, interval: Duration) -> Option<Vec<NodeId>> {
 
 fn judge(core: &Core, misses: &mut Misses, silent: Option<Vec<NodeId>>) {
     for node in misses.note(silent, |node| most(core, node)) {
-        core.metrics.failures(UpstreamFailure::Probe).inc();
-        core.health.suspect(&node, true);
-        core.registry.cut(&node);
+        core.give_up(&node);
     }
 }
 

@@ -146,6 +146,11 @@ impl Proxy {
         self.inner.held.load(Ordering::Relaxed)
     }
 
+    /// How many clients may be held at once.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.inner.max_connections
+    }
+
     /// How many connections are relayed, and up to `limit` of them, in no order.
     #[must_use]
     pub fn held(&self, limit: usize) -> (usize, Vec<Held>) {

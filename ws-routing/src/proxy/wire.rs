@@ -7,8 +7,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::leg::LegStream;
 use crate::{frame::MAX_HEADER, proxy::relay::BUFFER};
 
 /// A socket with the bytes in flight around it.
@@ -27,17 +29,32 @@ pub(crate) struct Wire<S> {
 /// Bytes to be consumed: what was held, then what was read.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
-    bytes: Vec<u8>,
-    len: usize,
+    source: Source,
     /// How many of them were just read.
     fresh: usize,
-    shared: bool,
+}
+
+/// Where an input's bytes are.
+#[derive(Debug)]
+enum Source {
+    /// In the wire's own buffer: some were held.
+    Held(Vec<u8>),
+    /// In the first so many of the thread's.
+    Scratch(Vec<u8>, usize),
+    /// Where the leg's trunk has read them.
+    Lent(Bytes),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Held(Vec::new())
+    }
 }
 
 impl Input {
     /// Whether there is nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.bytes().is_empty()
     }
 
     /// How many bytes were just read.
@@ -46,14 +63,11 @@ impl Input {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    /// The thread's buffer, until it is given back.
-    fn shared() -> Self {
-        let mut bytes = SCRATCH.take();
-        bytes.resize(BUFFER + MAX_HEADER, 0);
-        Self { bytes, len: 0, fresh: 0, shared: true }
+        match &self.source {
+            Source::Held(bytes) => bytes,
+            Source::Scratch(bytes, len) => &bytes[..*len],
+            Source::Lent(bytes) => bytes,
+        }
     }
 }
 
@@ -119,44 +133,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// What was read and not consumed, to be offered again.
     pub(crate) fn held(&mut self) -> Input {
-        let bytes = mem::take(&mut self.held);
-        Input { len: bytes.len(), bytes, fresh: 0, shared: false }
+        Input { source: Source::Held(mem::take(&mut self.held)), fresh: 0 }
     }
 
     /// Reads once, behind what is held. An empty input: the other side has ended, or the socket is broken.
     ///
     /// The input has to be given back by [`Wire::give_back`].
     pub(crate) fn read(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        let mut input = if self.held.is_empty() { Input::shared() } else { self.held() };
-        let start = if input.shared { 0 } else { input.len };
-        if !input.shared {
-            let room = (BUFFER + MAX_HEADER).saturating_sub(start).max(MAX_HEADER);
-            input.bytes.resize(start + room, 0);
+        if self.held.is_empty() { self.read_scratch(cx) } else { self.read_behind(cx) }
+    }
+
+    fn read_scratch(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let mut bytes = SCRATCH.take();
+        bytes.resize(BUFFER + MAX_HEADER, 0);
+        let read = read(&mut self.io, cx, &mut bytes);
+        match read {
+            Poll::Ready(n) if n > 0 => Poll::Ready(Input { source: Source::Scratch(bytes, n), fresh: n }),
+            _ => {
+                SCRATCH.set(bytes);
+                read.map(|_| Input::default())
+            }
         }
-        let read = read(&mut self.io, cx, &mut input.bytes[start..]);
+    }
+
+    fn read_behind(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let held = self.held.len();
+        let room = (BUFFER + MAX_HEADER).saturating_sub(held).max(MAX_HEADER);
+        self.held.resize(held + room, 0);
+        let read = read(&mut self.io, cx, &mut self.held[held..]);
         let n = if let Poll::Ready(n) = read { n } else { 0 };
-        input.len = start + n;
-        if read.is_pending() {
-            self.give_back(input, 0);
-            return Poll::Pending;
-        }
-        if n == 0 {
-            self.give_back(input, 0);
-            return Poll::Ready(Input::default());
-        }
-        input.fresh = n;
-        Poll::Ready(input)
+        self.held.truncate(held + n);
+        read.map(|n| if n > 0 { Input { fresh: n, ..self.held() } } else { Input::default() })
     }
 
     /// Keeps what was not consumed of `input`.
-    pub(crate) fn give_back(&mut self, mut input: Input, taken: usize) {
-        if input.shared {
-            self.held.extend_from_slice(&input.bytes[taken.min(input.len)..input.len]);
-            SCRATCH.set(input.bytes);
-        } else if taken < input.len {
-            input.bytes.truncate(input.len);
-            input.bytes.drain(..taken);
-            self.held = input.bytes;
+    pub(crate) fn give_back(&mut self, input: Input, taken: usize) {
+        match input.source {
+            Source::Held(mut bytes) if taken < bytes.len() => {
+                bytes.drain(..taken);
+                self.held = bytes;
+            }
+            Source::Held(_) => {}
+            Source::Scratch(bytes, len) => {
+                self.held.extend_from_slice(&bytes[taken.min(len)..len]);
+                SCRATCH.set(bytes);
+            }
+            Source::Lent(bytes) => self.held.extend_from_slice(&bytes[taken.min(bytes.len())..]),
         }
     }
 
@@ -194,6 +216,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.broken = true;
         self.pending = Vec::new();
         self.written = 0;
+    }
+}
+
+impl Wire<LegStream> {
+    /// As [`Wire::read`], without a copy where the leg's trunk lends what it has read.
+    pub(crate) fn read_leg(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        match &mut self.io {
+            LegStream::Shared(leg) if self.held.is_empty() => leg.poll_lend(cx).map(|bytes| {
+                let fresh = bytes.len();
+                Input { source: Source::Lent(bytes), fresh }
+            }),
+            _ => self.read(cx),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ impl Held {
         let guest = Guest { key: key(), connection: "c".into(), moved_from, remote: None, subprotocol: None };
         let mut seated = seats.take_seat(guest);
         tokio::spawn(async move {
-            let (leg, up) = (Wire::new(leg, &[]), Wire::new(LegStream::Local(up), &[]));
+            let (leg, up) = (Wire::new(LegStream::Local(leg), &[]), Wire::new(LegStream::Local(up), &[]));
             Drive::new(machine, leg, up, &Metrics::new("test"), &mut seated).await
         });
         let view = View::fixed(Members::new([], 0));

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     mailbox::{Outcome, Phase, Post, Receipts, Taken},
@@ -29,9 +26,9 @@ const ROUNDS: usize = 32;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Relays one leg until it ends. Completes with how it ended.
-pub(crate) struct Drive<'a, L> {
+pub(crate) struct Drive<'a> {
     machine: Session,
-    sockets: Sockets<L>,
+    sockets: Sockets,
     metrics: &'a Metrics,
     seated: &'a mut Seated,
     phase: Phase,
@@ -41,14 +38,16 @@ pub(crate) struct Drive<'a, L> {
     /// What came behind the handshakes has not been offered yet.
     fresh: bool,
     epoch: Instant,
+    /// The time of this poll.
+    now: Duration,
     timer: Pin<Box<Sleep>>,
     finishing: Option<Finished>,
 }
 
-impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
+impl<'a> Drive<'a> {
     pub(crate) fn new(
         machine: Session,
-        leg: Wire<L>,
+        leg: Wire<LegStream>,
         app: Wire<LegStream>,
         metrics: &'a Metrics,
         seated: &'a mut Seated,
@@ -66,23 +65,19 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
             posted: false,
             fresh: true,
             epoch,
+            now: Duration::ZERO,
             timer,
             finishing: None,
         }
     }
 
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
     /// Goes one round through everything that may have something to do; whether anything had.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut busy = self.take_orders(cx);
-        busy |= self.flush(cx);
+        let mut busy = self.flush(cx);
         busy |= self.offer(cx);
         busy |= self.pump_app(cx);
         busy |= self.pump_leg(cx);
-        let (now, blocked) = (self.now(), self.sockets.blocked());
+        let (now, blocked) = (self.now, self.sockets.blocked());
         self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
         self.count();
         self.follow_phase();
@@ -95,17 +90,16 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         busy
     }
 
-    fn take_orders(&mut self, cx: &mut Context<'_>) -> bool {
+    fn take_orders(&mut self, cx: &mut Context<'_>) {
         let Orders { drain, leave, posted } = self.seated.seat().take(cx.waker());
         self.posted |= posted;
         if drain {
             self.machine.drain();
         }
         if leave {
-            let now = self.now();
+            let now = self.now;
             self.machine.close(now, CloseReason::Restart, &mut self.sockets.ports(cx));
         }
-        drain || leave
     }
 
     /// Tells who asks for this connection where its leg stands.
@@ -156,7 +150,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         if outcome.is_closed() {
             return;
         }
-        let now = self.now();
+        let now = self.now;
         let out = &mut self.sockets.ports(cx);
         match post {
             Post::Message { text, payload, receipt } => {
@@ -177,7 +171,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         let leg = self.sockets.leg.flush(cx);
         let app = self.sockets.app.flush(cx);
         if app {
-            let now = self.now();
+            let now = self.now;
             self.machine.app_took(now);
         }
         leg || app
@@ -188,7 +182,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         if !std::mem::take(&mut self.fresh) {
             return false;
         }
-        let now = self.now();
+        let now = self.now;
         let input = self.sockets.leg.held();
         let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         self.sockets.leg.give_back(input, taken);
@@ -209,7 +203,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         }
         self.seated.seat().touch();
         self.metrics.bytes(Direction::ToClient).inc_by(input.fresh() as u64);
-        let now = self.now();
+        let now = self.now;
         let taken = self.machine.app_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         self.sockets.app.give_back(input, taken);
         true
@@ -223,14 +217,14 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
         if !self.machine.reads_leg() || self.sockets.app.blocked() {
             return false;
         }
-        let Poll::Ready(input) = self.sockets.leg.read(cx) else { return false };
+        let Poll::Ready(input) = self.sockets.leg.read_leg(cx) else { return false };
         if input.is_empty() {
             self.machine.leg_ended();
             return true;
         }
         self.seated.seat().touch();
         self.metrics.bytes(Direction::ToApp).inc_by(input.fresh() as u64);
-        let now = self.now();
+        let now = self.now;
         let taken = self.machine.leg_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
         self.sockets.leg.give_back(input, taken);
         true
@@ -251,7 +245,7 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
     fn wait(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(due) = self.machine.deadline() else { return false };
         let due = self.epoch + due;
-        if self.timer.deadline() > due || self.timer.deadline() <= Instant::now() {
+        if self.timer.deadline() > due || self.timer.deadline() <= self.epoch + self.now {
             self.timer.as_mut().reset(due);
         }
         self.timer.as_mut().poll(cx).is_ready()
@@ -269,17 +263,23 @@ impl<'a, L: AsyncRead + AsyncWrite + Unpin> Drive<'a, L> {
     }
 }
 
-impl<L: AsyncRead + AsyncWrite + Unpin> Future for Drive<'_, L> {
+impl Future for Drive<'_> {
     type Output = Finished;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        self.now = self.epoch.elapsed();
+        self.take_orders(cx);
         for _ in 0..ROUNDS {
             if let Some(finished) = self.finishing {
                 return self.poll_finish(finished, cx);
             }
-            if !self.round(cx) && !self.wait(cx) {
+            if self.round(cx) {
+                continue;
+            }
+            if !self.wait(cx) {
                 return Poll::Pending;
             }
+            self.now = self.epoch.elapsed();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -287,29 +287,29 @@ impl<L: AsyncRead + AsyncWrite + Unpin> Future for Drive<'_, L> {
 }
 
 /// The sockets of one session.
-struct Sockets<L> {
-    leg: Wire<L>,
+struct Sockets {
+    leg: Wire<LegStream>,
     app: Wire<LegStream>,
 }
 
-impl<L: AsyncRead + AsyncWrite + Unpin> Sockets<L> {
+impl Sockets {
     /// The client's side is the leg's, the leg's side the app's.
     fn blocked(&self) -> Blocked {
         Blocked { client: self.leg.blocked(), leg: self.app.blocked() }
     }
 
-    fn ports<'s, 'b>(&'s mut self, cx: &'s mut Context<'b>) -> Ports<'s, 'b, L> {
+    fn ports<'s, 'b>(&'s mut self, cx: &'s mut Context<'b>) -> Ports<'s, 'b> {
         Ports { sockets: self, cx }
     }
 }
 
 /// The sockets as the machine writes to them.
-struct Ports<'s, 'b, L> {
-    sockets: &'s mut Sockets<L>,
+struct Ports<'s, 'b> {
+    sockets: &'s mut Sockets,
     cx: &'s mut Context<'b>,
 }
 
-impl<L: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, L> {
+impl Outputs for Ports<'_, '_> {
     fn leg(&mut self, bytes: &[u8]) {
         self.sockets.leg.put(self.cx, bytes);
     }

@@ -54,15 +54,13 @@ impl Legs {
     }
 
     /// Serves one leg, whose handshake's head has been read, until it ends.
-    pub(crate) async fn serve<L>(
+    pub(crate) async fn serve(
         &self,
-        mut io: L,
+        mut io: LegStream,
         head: &RequestHead,
         mut leg: LegHeaders,
         peer: Option<SocketAddr>,
-    ) where
-        L: AsyncRead + AsyncWrite + Unpin,
-    {
+    ) {
         let began = Instant::now();
         leg.connection.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
         let AppLeg { opened, mut far } = match self.open(head, &leg).await {
@@ -160,16 +158,14 @@ impl Legs {
         Arrival { nonce, fenced, seated: self.seats.take_seat(guest) }
     }
 
-    async fn relay<L>(
+    async fn relay(
         &self,
-        io: L,
+        io: LegStream,
         head: &RequestHead,
         Arrival { nonce, fenced, mut seated }: Arrival,
         upgraded: Upgraded<LegStream>,
         far: &mut Option<FarEnd>,
-    ) where
-        L: AsyncRead + AsyncWrite + Unpin,
-    {
+    ) {
         let shape = Shape {
             compressed: upgraded.answer.agreed().deflate.is_some(),
             moved_in: seated.seat().guest().moved_from.is_some(),

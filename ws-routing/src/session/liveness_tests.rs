@@ -32,7 +32,7 @@ fn session(nonce: Option<Nonce>) -> (DuplexStream, DuplexStream, JoinHandle<Fini
     let guest = Guest { key, connection: "c".into(), moved_from: None, remote: None, subprotocol: None };
     let running = tokio::spawn(async move {
         let mut seated = Seats::new(1024).take_seat(guest);
-        let (leg, up) = (Wire::new(leg, &[]), Wire::new(LegStream::Local(up), &[]));
+        let (leg, up) = (Wire::new(LegStream::Local(leg), &[]), Wire::new(LegStream::Local(up), &[]));
         Drive::new(machine, leg, up, &Metrics::new("test"), &mut seated).await
     });
     (client, app, running)

@@ -9,6 +9,7 @@ use std::{
 use http::{Response, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream},
+    net::TcpStream,
     task::JoinSet,
 };
 
@@ -25,12 +26,13 @@ use crate::{
     app::App,
     contract,
     drain::Drain,
+    key::Key,
     membership::View,
     metrics::{Metrics, SidecarMetrics},
     node::NodeId,
     peer::PeerTokens,
     proxy::{
-        Builder, Proxy, Settings,
+        Builder, LegStream, Proxy, Settings,
         core::LocalNode,
         error::{self, Refusal, SidecarRefusal},
         handshake::{
@@ -38,6 +40,7 @@ use crate::{
             head::{Arrived, HeadError, Limits, RequestHead, read_request},
         },
         relay::BUFFER,
+        trunk::{self, SharedLeg},
     },
 };
 
@@ -169,7 +172,8 @@ impl Sidecar {
     }
 
     /// Serves one connection, from its first byte to its last.
-    pub async fn serve(&self, mut io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+    pub async fn serve(&self, io: impl Into<LegStream>, peer: SocketAddr) {
+        let mut io = io.into();
         let arrived = read_request(&mut io, self.limits).await;
         if let Ok(Arrived::Http1(head)) = &arrived
             && let Some(found) = self.legs.fences.obey(head)
@@ -177,7 +181,10 @@ impl Sidecar {
             return self.legs.fence(&mut io, found).await;
         }
         match arrived {
-            Ok(Arrived::Http1(head)) if is_upgrade(&head) => self.serve_handshake(io, &head, peer).await,
+            Ok(Arrived::Http1(head)) if is_upgrade(&head) => match io {
+                LegStream::Tcp(io) if trunk::asks(&head) => self.serve_trunk(io, &head, peer).await,
+                io => self.serve_handshake(io, &head, peer).await,
+            },
             Ok(Arrived::Http1(head)) if head.parts.uri.path().starts_with("/v1/") => {
                 self.api.http1(io, head.into_buffer(), peer, Caller::Peer).await;
             }
@@ -188,30 +195,58 @@ impl Sidecar {
         }
     }
 
+    /// Serves a connection that many legs share.
+    async fn serve_trunk(&self, mut io: TcpStream, head: &RequestHead, peer: SocketAddr) {
+        let proof = head.parts.headers.get(contract::PROOF).and_then(|proof| proof.to_str().ok());
+        if !self.is_proved(proof, &trunk::key()) {
+            return self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await;
+        }
+        let most = self.proxy.max_connections();
+        trunk::accept(io, head, self.legs.state(), &self.legs.drain, most, |mut leg| {
+            let this = self.clone();
+            async move {
+                match read_request(&mut leg, this.limits).await {
+                    Ok(Arrived::Http1(head)) => this.serve_leg(leg, &head, peer).await,
+                    Ok(Arrived::Http2(_)) => this.legs.refuse(&mut leg, &Refusal::NotUpgrade).await,
+                    Err(HeadError::Refused(refusal)) => this.legs.refuse(&mut leg, &refusal).await,
+                    Err(_) => {}
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Serves a leg that shares its connection: clients have one of their own.
+    async fn serve_leg(&self, mut io: SharedLeg, head: &RequestHead, peer: SocketAddr) {
+        match LegHeaders::read(&head.parts.headers) {
+            Ok(Some(leg)) if self.is_proved(leg.proof.as_deref(), &leg.key) => {
+                self.legs.serve(LegStream::Shared(io), head, leg, Some(peer)).await;
+            }
+            Ok(_) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
+            Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
+        }
+    }
+
     /// Serves a leg, or a client of its own.
-    async fn serve_handshake(
-        &self,
-        mut io: impl AsyncRead + AsyncWrite + Unpin,
-        head: &RequestHead,
-        peer: SocketAddr,
-    ) {
+    async fn serve_handshake(&self, mut io: LegStream, head: &RequestHead, peer: SocketAddr) {
         let headers = &head.parts.headers;
         if self.tokens.is_some() && !headers.contains_key(contract::PROOF) {
             // Whoever has no proof is a client, and what it claims is forged.
             return self.proxy.serve_request(io, peer, head).await;
         }
         match LegHeaders::read(headers) {
-            Ok(Some(leg)) if self.is_proved(&leg) => self.legs.serve(io, head, leg, Some(peer)).await,
+            Ok(Some(leg)) if self.is_proved(leg.proof.as_deref(), &leg.key) => {
+                self.legs.serve(io, head, leg, Some(peer)).await;
+            }
             Ok(Some(_)) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
             Ok(None) => self.proxy.serve_request(io, peer, head).await,
             Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
         }
     }
 
-    fn is_proved(&self, leg: &LegHeaders) -> bool {
+    fn is_proved(&self, proof: Option<&str>, key: &Key) -> bool {
         let Some(tokens) = &self.tokens else { return true };
-        let proof = leg.proof.as_deref().unwrap_or_default();
-        tokens.proves(proof, &leg.key, &self.legs.node, SystemTime::now())
+        tokens.proves(proof.unwrap_or_default(), key, &self.legs.node, SystemTime::now())
     }
 
     /// How many connections are held: legs, and clients that are relayed elsewhere.
@@ -265,7 +300,7 @@ impl LocalNode for Local {
         tasks.spawn(async move {
             let Ok(Arrived::Http1(head)) = read_request(&mut far, limits).await else { return };
             if let Ok(Some(leg)) = LegHeaders::read(&head.parts.headers) {
-                legs.serve(far, &head, leg, None).await;
+                legs.serve(LegStream::Local(far), &head, leg, None).await;
             }
         });
         near

@@ -1,0 +1,153 @@
+//! Our balancer and its peers in turn, each alone on one core, clients and upstreams on the next, in one run:
+//! `cargo build --profile bench -p benches -p ws-balancer -p ws-proxy && target/release/compare`.
+//!
+//! Shows the CPU time that a round trip costs the proxy, and that a connection does (handshake and Close); each echo is
+//! compared with what was sent. Needs `taskset`, and those of the peers that are named.
+
+#![allow(clippy::print_stdout)]
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context as _, Result};
+use benches::{
+    load::Echo,
+    peers::{CORE, Peer, free, own, sidecars},
+    process::Process,
+};
+use clap::Parser;
+
+/// Compares proxies by the CPU time that a round trip costs them.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Payloads, in bytes.
+    #[arg(long, value_delimiter = ',', default_value = "64,1024,16384")]
+    sizes: Vec<usize>,
+    /// Connections.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    connections: Vec<usize>,
+    /// Round trips in a round.
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    /// Rounds; the median is shown.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Which proxies, the first being the measure: nginx, haproxy, ws-balancer, ws-balancer-shared.
+    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared")]
+    peers: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: Args) -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("ws-compare-{}", std::process::id()));
+    fs::create_dir_all(&dir)?;
+    let peers = args.peers.iter().map(|name| Peer::named(name)).collect::<Result<Vec<_>>>()?;
+    let upstreams = Upstreams::start()?;
+    println!(
+        "| bytes | connections | proxy | µs a round trip | ratio | µs a connection | ratio | p50 µs | p99 µs |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for &size in &args.sizes {
+        for &connections in &args.connections {
+            let mut rounds: Vec<Vec<Round>> = peers.iter().map(|_| Vec::new()).collect();
+            for _ in 0..args.rounds {
+                for (peer, rounds) in peers.iter().zip(&mut rounds) {
+                    let load = Load { connections, size, messages: args.messages };
+                    rounds.push(round(*peer, &dir, &upstreams, &load).await.context(peer.name())?);
+                }
+            }
+            show(&peers, &rounds, size, connections);
+        }
+    }
+    fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// Prints a line for each proxy; the first is what the others are measured by.
+fn show(peers: &[Peer], rounds: &[Vec<Round>], size: usize, connections: usize) {
+    let medians: Vec<Round> = rounds.iter().map(|rounds| median(rounds)).collect();
+    let Some(base) = medians.first() else { return };
+    for (peer, round) in peers.iter().zip(&medians) {
+        println!(
+            "| {size} | {connections} | {} | {:.2} | {:.2} | {:.0} | {:.2} | {:.0} | {:.0} |",
+            peer.name(),
+            round.trip,
+            round.trip / base.trip,
+            round.connection,
+            round.connection / base.connection,
+            round.p50,
+            round.p99,
+        );
+    }
+}
+
+/// What one load is made of.
+#[derive(Debug)]
+struct Load {
+    connections: usize,
+    size: usize,
+    messages: u64,
+}
+
+/// Microseconds: of the proxy's CPU a round trip and a connection, and of latency.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    trip: f64,
+    connection: f64,
+    p50: f64,
+    p99: f64,
+}
+
+fn median(rounds: &[Round]) -> Round {
+    let of = |figure: fn(&Round) -> f64| {
+        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    };
+    Round { trip: of(|r| r.trip), connection: of(|r| r.connection), p50: of(|r| r.p50), p99: of(|r| r.p99) }
+}
+
+/// How many connections are opened and closed to see what one costs.
+const CONNECTS: usize = 2000;
+
+async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Round> {
+    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, &upstreams.addrs)? } else { Vec::new() };
+    let nodes: Vec<SocketAddr> = behind.iter().map(|(_, node)| *node).collect();
+    let (process, addr) = peer.start(dir, if behind.is_empty() { &upstreams.addrs } else { &nodes })?;
+    let cpu = || Ok::<_, anyhow::Error>(process.usage()?.cpu.as_secs_f64() * 1e6);
+    let mut echo = Echo::connect(addr, load.connections, load.size).await?;
+    echo.run(load.messages / 5, None).await?;
+    let before = cpu()?;
+    let echoed = echo.run(load.messages, None).await?;
+    let trip = (cpu()? - before) / load.messages as f64;
+    echo.close().await?;
+    let before = cpu()?;
+    for _ in 0..CONNECTS / 100 {
+        Echo::connect(addr, 100, load.size).await?.close().await?;
+    }
+    let connection = (cpu()? - before) / CONNECTS as f64;
+    let latency = |quantile| echoed.latency.value_at_quantile(quantile) as f64;
+    Ok(Round { trip, connection, p50: latency(0.5), p99: latency(0.99) })
+}
+
+/// Three echo servers in one process on the other core.
+struct Upstreams {
+    addrs: Vec<SocketAddr>,
+    _process: Process,
+}
+
+impl Upstreams {
+    fn start() -> Result<Self> {
+        let addrs = (0..3).map(|_| free()).collect::<Result<Vec<_>>>()?;
+        let args: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+        let mut process = Process::start(CORE + 1, &own("echo")?, &args)?;
+        for addr in &addrs {
+            process.listens(*addr)?;
+        }
+        Ok(Self { addrs, _process: process })
+    }
+}

@@ -1,0 +1,8 @@
+//! Clients under measurement. Each payload that comes back is compared with the one that was sent.
+
+mod client;
+mod echo;
+
+pub use client::Client;
+pub(crate) use client::{head, mask};
+pub use echo::{Echo, Echoed};

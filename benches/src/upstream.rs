@@ -1,0 +1,101 @@
+//! A bare WebSocket echo server: what stands behind the proxies that are compared.
+
+use anyhow::{Context as _, Result};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use sha1::{Digest as _, Sha1};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::load::{head, mask};
+
+/// Echoes whatever connects, for ever.
+///
+/// # Errors
+///
+/// When nothing can be accepted.
+pub async fn serve(listener: TcpListener) -> Result<()> {
+    loop {
+        let (io, _) = listener.accept().await?;
+        // A client that breaks off ends its own connection only.
+        tokio::spawn(async move { drop(echo(io).await) });
+    }
+}
+
+async fn echo(mut io: TcpStream) -> Result<()> {
+    io.set_nodelay(true)?;
+    let mut read = handshake(&mut io).await?;
+    let mut out = Vec::new();
+    loop {
+        let mut done = 0;
+        while let Some(len) = answer(&read[done..], &mut out) {
+            done += len;
+        }
+        read.drain(..done);
+        if !out.is_empty() {
+            io.write_all(&out).await?;
+            if out[0] == 0x88 {
+                return Ok(());
+            }
+            out.clear();
+        }
+        if io.read_buf(&mut read).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Answers the upgrade; what came behind it.
+async fn handshake(io: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut read = Vec::with_capacity(40 * 1024);
+    let end = loop {
+        if let Some(end) = read.windows(4).position(|w| w == b"\r\n\r\n") {
+            break end + 4;
+        }
+        anyhow::ensure!(io.read_buf(&mut read).await? > 0, "no request");
+    };
+    let text = std::str::from_utf8(&read[..end])?;
+    let key = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
+    });
+    let Some(key) = key else {
+        // A probe: it is alive.
+        io.write_all(b"HTTP/1.1 426 Upgrade Required\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            .await?;
+        anyhow::bail!("no upgrade");
+    };
+    let accept =
+        Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
+        BASE64_STANDARD.encode(accept)
+    );
+    io.write_all(answer.as_bytes()).await.context("answer")?;
+    Ok(read.split_off(end))
+}
+
+/// Appends the answer to the masked frame at the beginning; how long that frame is, if it is whole.
+fn answer(bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    let (&first, &len) = (bytes.first()?, bytes.get(1)?);
+    let (start, len) = match len & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+        len => (2, usize::from(len)),
+    };
+    let key: [u8; 4] = bytes.get(start..start + 4)?.try_into().ok()?;
+    let payload = bytes.get(start + 4..start + 4 + len)?;
+    // Data and Closes go back as they came, a ping as a pong; a pong is not answered.
+    let first = match first & 0x0f {
+        10 => return Some(start + 4 + len),
+        9 => 0x8a,
+        _ => first,
+    };
+    out.push(first);
+    head(out, 0, len);
+    let at = out.len();
+    out.extend_from_slice(payload);
+    mask(&mut out[at..], key);
+    Some(start + 4 + len)
+}

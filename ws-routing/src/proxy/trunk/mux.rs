@@ -1,0 +1,439 @@
+//! Many legs on one connection, without the connection: bytes in, bytes out, and who is to be woken.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    io::{self, IoSlice},
+    mem,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::ReadBuf;
+
+use super::{
+    WINDOW,
+    frame::{HEADER, Header, Kind, MAX_LEN},
+};
+
+/// So many bytes may wait for the socket; then legs have to wait.
+const BACKLOG: usize = 256 * 1024;
+
+/// From here on a leg's bytes are written at once: to copy them would cost more than to write alone.
+const DIRECT: usize = 4096;
+
+/// The legs of one trunk.
+#[derive(Debug)]
+pub(super) struct Mux {
+    legs: HashMap<u32, Leg, BuildHasherDefault<Spread>>,
+    /// What waits to be written.
+    out: Vec<u8>,
+    /// How many bytes were put into `out` so far, and how many of them the socket has taken.
+    put: u64,
+    sent: u64,
+    /// A part of it was taken and is not with the socket yet.
+    taken: bool,
+    /// Whoever writes it.
+    carrier: Option<Waker>,
+    /// Legs whose writer waits for the socket.
+    waiting: Vec<u32>,
+    /// The number of the next leg, and how many the far end may have open.
+    next: u32,
+    most: usize,
+    /// The frame whose bytes are being read: its leg, and how many are missing.
+    within: Option<(u32, usize)>,
+    /// Legs that hold a part of the last read's buffer.
+    holding: Vec<u32>,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Leg {
+    /// What was received and not read: a part of the read's buffer, then what came before that was read.
+    first: Bytes,
+    rest: BytesMut,
+    /// How many bytes the far end may send before it is told of more, and how many were read since it was.
+    room: usize,
+    eaten: usize,
+    /// The far end says nothing more; it takes nothing more.
+    ended: bool,
+    reset: bool,
+    reader: Option<Waker>,
+    /// How many bytes the far end takes.
+    credit: usize,
+    writer: Option<Waker>,
+    waits: bool,
+    /// We say nothing more; what was put up to here has to be written by then.
+    finished: Option<u64>,
+}
+
+impl Mux {
+    /// `most`: how many legs the far end may have open at once.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            legs: HashMap::default(),
+            out: Vec::new(),
+            taken: false,
+            put: 0,
+            sent: 0,
+            carrier: None,
+            waiting: Vec::new(),
+            next: 0,
+            most,
+            within: None,
+            holding: Vec::new(),
+            over: false,
+        }
+    }
+
+    /// How many legs there are.
+    pub(super) fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Whether the trunk takes no new legs: it is gone, or its numbers are used up.
+    pub(super) fn is_over(&self) -> bool {
+        self.over || self.next == u32::MAX
+    }
+
+    /// Opens a leg; its number.
+    pub(super) fn open(&mut self) -> Option<u32> {
+        if self.is_over() {
+            return None;
+        }
+        let leg = self.next;
+        self.next += 1;
+        self.legs.insert(leg, Leg::new());
+        self.frame(leg, Kind::Open, &[]);
+        Some(leg)
+    }
+
+    /// Takes bytes of a leg, as many as the far end and the backlog allow.
+    ///
+    /// `direct` writes to the socket: so many bytes at once are not copied, nor do they wait for others.
+    pub(super) fn write(
+        &mut self,
+        leg: u32,
+        bytes: &[u8],
+        cx: &mut Context<'_>,
+        direct: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let full = self.out.len() >= BACKLOG;
+        let Some(state) = self.legs.get_mut(&leg).filter(|state| !state.reset && !self.over) else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let len = bytes.len().min(state.credit).min(MAX_LEN);
+        if full || len == 0 {
+            state.writer = Some(cx.waker().clone());
+            if full && !mem::replace(&mut state.waits, true) {
+                self.waiting.push(leg);
+            }
+            return Poll::Pending;
+        }
+        state.credit -= len;
+        let bytes = &bytes[..len];
+        if len >= DIRECT && !self.taken && self.waiting.is_empty() {
+            self.write_through(leg, bytes, direct);
+        } else {
+            self.frame(leg, Kind::Data, bytes);
+        }
+        Poll::Ready(Ok(len))
+    }
+
+    /// Writes what waits and a frame behind it; what the socket does not take waits.
+    fn write_through(
+        &mut self,
+        leg: u32,
+        bytes: &[u8],
+        direct: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) {
+        // No caller has more than MAX_LEN.
+        let header = Header { leg, kind: Kind::Data, len: bytes.len() as u32 }.encode();
+        let parts = [IoSlice::new(&self.out), IoSlice::new(&header), IoSlice::new(bytes)];
+        // Whoever writes next finds out what is wrong with the socket.
+        let mut done = direct(&parts).unwrap_or(0);
+        self.put += (HEADER + bytes.len()) as u64;
+        self.sent += done as u64;
+        let early = done.min(self.out.len());
+        self.out.drain(..early);
+        done -= early;
+        for part in [&header[..], bytes] {
+            self.out.extend_from_slice(&part[done.min(part.len())..]);
+            done = done.saturating_sub(part.len());
+        }
+    }
+
+    /// What a leg has received next, as it was read; nothing at its end.
+    pub(super) fn lend(&mut self, leg: u32, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let Some(state) = self.legs.get_mut(&leg) else { return Poll::Ready(Bytes::new()) };
+        let bytes = state.next();
+        if bytes.is_empty() && !state.ended {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.grant(leg, bytes.len());
+        Poll::Ready(bytes)
+    }
+
+    /// Reads what a leg has received; nothing at its end.
+    pub(super) fn read(&mut self, leg: u32, into: &mut ReadBuf<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(state) = self.legs.get_mut(&leg) else { return Poll::Ready(()) };
+        let before = into.remaining();
+        while into.remaining() > 0 {
+            let mut bytes = state.next();
+            if bytes.is_empty() {
+                break;
+            }
+            into.put_slice(&bytes.split_to(bytes.len().min(into.remaining())));
+            state.first = bytes;
+        }
+        let len = before - into.remaining();
+        if len == 0 && !state.ended && before > 0 {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.grant(leg, len);
+        Poll::Ready(())
+    }
+
+    /// Notes that so many bytes were read, and lets the far end send as many more once that is worth a frame.
+    fn grant(&mut self, leg: u32, len: usize) {
+        let Some(state) = self.legs.get_mut(&leg) else { return };
+        state.eaten += len;
+        if state.eaten >= WINDOW / 2 && !state.ended {
+            let more = mem::take(&mut state.eaten);
+            state.room += more;
+            self.header(leg, Kind::Window, more);
+        }
+    }
+
+    /// Says that nothing more comes on a leg; ready when all that was put on it is with the socket.
+    pub(super) fn finish(&mut self, leg: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(state) = self.legs.get_mut(&leg).filter(|state| !state.reset && !self.over) else {
+            return Poll::Ready(());
+        };
+        if state.finished.is_none() {
+            state.finished = Some(self.put + HEADER as u64);
+            self.header(leg, Kind::End, 0);
+        }
+        let Some(state) = self.legs.get_mut(&leg) else { return Poll::Ready(()) };
+        if state.finished.is_some_and(|all| all <= self.sent) {
+            return Poll::Ready(());
+        }
+        state.writer = Some(cx.waker().clone());
+        if !mem::replace(&mut state.waits, true) {
+            self.waiting.push(leg);
+        }
+        Poll::Pending
+    }
+
+    /// Lets a leg go.
+    pub(super) fn drop_leg(&mut self, leg: u32) {
+        let Some(state) = self.legs.remove(&leg) else { return };
+        let said = state.finished.is_some() && state.ended;
+        if !said && !state.reset && !self.over {
+            self.header(leg, Kind::Reset, 0);
+        }
+    }
+
+    /// Whoever has to be woken since there is something to write.
+    pub(super) fn carrier(&mut self) -> Option<Waker> {
+        if self.out.is_empty() { None } else { self.carrier.take() }
+    }
+
+    /// Takes what is to be written; `false` when there is nothing, and `cx` is woken as soon as there is.
+    pub(super) fn take(&mut self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> bool {
+        if self.out.is_empty() {
+            self.carrier = Some(cx.waker().clone());
+            return false;
+        }
+        mem::swap(&mut self.out, into);
+        self.taken = true;
+        true
+    }
+
+    /// Whether [`Mux::take`] has something; else `cx` is woken as soon as it has.
+    pub(super) fn has_output(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.out.is_empty() {
+            self.carrier = Some(cx.waker().clone());
+        }
+        !self.out.is_empty()
+    }
+
+    /// What was taken last is with the socket: whoever waited for that is put into `wake`.
+    pub(super) fn sent(&mut self, len: usize, wake: &mut Vec<Waker>) {
+        self.sent += len as u64;
+        self.taken = false;
+        for leg in mem::take(&mut self.waiting) {
+            if let Some(state) = self.legs.get_mut(&leg) {
+                state.waits = false;
+                wake.extend(state.writer.take());
+            }
+        }
+    }
+
+    /// Consumes what the far end has sent. Legs that it has opened are put into `opened`, whoever is to read or may
+    /// write again into `wake`.
+    pub(super) fn receive(
+        &mut self,
+        input: &mut BytesMut,
+        opened: &mut Vec<u32>,
+        wake: &mut Vec<Waker>,
+    ) -> Result<(), Violation> {
+        self.compact();
+        loop {
+            if let Some((leg, missing)) = self.within {
+                if input.is_empty() {
+                    return Ok(());
+                }
+                let bytes = input.split_to(missing.min(input.len())).freeze();
+                self.within = Some((leg, missing - bytes.len())).filter(|(_, missing)| *missing > 0);
+                self.data(leg, bytes, wake)?;
+                continue;
+            }
+            let Some(header) = Header::decode(input).map_err(|_| Violation("an unknown kind of frame"))?
+            else {
+                return Ok(());
+            };
+            input.advance(HEADER);
+            self.control(header, opened, wake)?;
+        }
+    }
+
+    /// The connection is gone, and all legs with it.
+    pub(super) fn end(&mut self, wake: &mut Vec<Waker>) {
+        self.over = true;
+        for state in self.legs.values_mut() {
+            state.ended = true;
+            wake.extend(state.reader.take());
+            wake.extend(state.writer.take());
+        }
+    }
+
+    fn control(
+        &mut self,
+        Header { leg, kind, len }: Header,
+        opened: &mut Vec<u32>,
+        wake: &mut Vec<Waker>,
+    ) -> Result<(), Violation> {
+        let len = len as usize;
+        match kind {
+            Kind::Data => self.within = (len > 0).then_some((leg, len)),
+            Kind::Open => self.opened(leg, opened)?,
+            Kind::Window => {
+                let Some(state) = self.legs.get_mut(&leg) else { return Ok(()) };
+                state.credit += len;
+                if state.credit > WINDOW {
+                    return Err(Violation("a window beyond what was agreed"));
+                }
+                if !state.waits {
+                    wake.extend(state.writer.take());
+                }
+            }
+            Kind::End | Kind::Reset => {
+                let Some(state) = self.legs.get_mut(&leg) else { return Ok(()) };
+                state.ended = true;
+                state.reset |= kind == Kind::Reset;
+                wake.extend(state.reader.take());
+                if state.reset {
+                    wake.extend(state.writer.take());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, leg: u32, opened: &mut Vec<u32>) -> Result<(), Violation> {
+        if self.most == 0 || leg < self.next || leg == u32::MAX {
+            return Err(Violation("a leg that may not be opened"));
+        }
+        self.next = leg + 1;
+        if self.legs.len() >= self.most {
+            self.header(leg, Kind::Reset, 0);
+            return Ok(());
+        }
+        self.legs.insert(leg, Leg::new());
+        opened.push(leg);
+        Ok(())
+    }
+
+    fn data(&mut self, leg: u32, bytes: Bytes, wake: &mut Vec<Waker>) -> Result<(), Violation> {
+        // One that was let go: the far end does not know it yet.
+        let Some(state) = self.legs.get_mut(&leg) else { return Ok(()) };
+        if state.ended {
+            return Err(Violation("bytes behind a leg's end"));
+        }
+        let Some(room) = state.room.checked_sub(bytes.len()) else {
+            return Err(Violation("more bytes than the window allows"));
+        };
+        state.room = room;
+        if state.first.is_empty() && state.rest.is_empty() {
+            state.first = bytes;
+            self.holding.push(leg);
+        } else {
+            state.rest.extend_from_slice(&bytes);
+        }
+        wake.extend(state.reader.take());
+        Ok(())
+    }
+
+    /// Has legs that were not read since the last call keep what is theirs, and not a whole read's buffer.
+    fn compact(&mut self) {
+        for leg in self.holding.drain(..) {
+            if let Some(state) = self.legs.get_mut(&leg)
+                && !state.first.is_empty()
+            {
+                state.first = Bytes::copy_from_slice(&state.first);
+            }
+        }
+    }
+
+    fn frame(&mut self, leg: u32, kind: Kind, bytes: &[u8]) {
+        self.header(leg, kind, bytes.len());
+        self.out.extend_from_slice(bytes);
+        self.put += bytes.len() as u64;
+    }
+
+    fn header(&mut self, leg: u32, kind: Kind, len: usize) {
+        // No caller has more than MAX_LEN.
+        let len = len as u32;
+        self.out.extend_from_slice(&Header { leg, kind, len }.encode());
+        self.put += HEADER as u64;
+    }
+}
+
+impl Leg {
+    fn new() -> Self {
+        Self { room: WINDOW, credit: WINDOW, ..Self::default() }
+    }
+
+    /// Takes what comes next of what was received.
+    fn next(&mut self) -> Bytes {
+        if self.first.is_empty() { mem::take(&mut self.rest).freeze() } else { mem::take(&mut self.first) }
+    }
+}
+
+/// The far end does not keep to the protocol: the trunk is cut.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Violation(&'static str);
+
+/// Spreads numbers that count upwards: they are ours, nobody can choose them to collide.
+#[derive(Debug, Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(u32::from(byte));
+        }
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.0 = (self.0 ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
