@@ -50,7 +50,7 @@ impl Post {
 }
 
 /// What a post costs besides its payload, about: many short ones must not be for nothing.
-const OVERHEAD: usize = 64;
+pub(super) const OVERHEAD: usize = 64;
 
 /// Where a connection's leg stands, as far as posts are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

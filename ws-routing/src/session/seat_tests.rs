@@ -7,7 +7,7 @@ use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state
 use tokio::{runtime::Runtime, time::advance};
 
 use super::{
-    mailbox::{NotTaken, Outcome, Phase, Post, Taken},
+    mailbox::{NotTaken, OVERHEAD, Outcome, Phase, Post, Taken},
     seat::{Guest, Posted, Seated, Seats, Whither},
 };
 use crate::key::Key;
@@ -23,7 +23,7 @@ prop_state_machine! {
 const KEYS: u8 = 3;
 const CONNECTIONS: u8 = 4;
 /// What may wait for a connection, in bytes.
-const BOUND: usize = 100;
+const BOUND: usize = 100 + 3 * OVERHEAD;
 
 /// A leg: the how-manieth of all.
 type LegId = usize;
@@ -173,10 +173,11 @@ impl ReferenceStateMachine for Model {
 }
 
 fn takes(leg: &Leg, len: usize) -> Result<(), NotTaken> {
-    let bytes: usize = leg.waiting.iter().sum();
+    let cost = |len: usize| OVERHEAD + len;
+    let bytes: usize = leg.waiting.iter().map(|len| cost(*len)).sum();
     match leg.phase {
         Phase::Over => Err(NotTaken::Gone),
-        _ if bytes > 0 && bytes + len > BOUND => Err(NotTaken::Full),
+        _ if bytes > 0 && bytes + cost(len) > BOUND => Err(NotTaken::Full),
         _ => Ok(()),
     }
 }
@@ -268,7 +269,7 @@ impl Held {
             |seat: &&std::sync::Arc<super::seat::Seat>| std::ptr::eq(&raw const ***seat, self.seated.seat());
         // Who is over is found by nobody.
         let seat = seats.iter().find(here).ok_or(NotTaken::Gone)?;
-        seat.post(Post::Message { frame: vec![0; len].into(), receipt: false })
+        seat.post(Post::Message { text: false, payload: vec![0; len].into(), receipt: false })
     }
 
     fn hands_over(&mut self) {
