@@ -50,7 +50,7 @@ pub fn judge(logs: &Logs, kind: Kind, redelivery: bool, excuses: &[Excuse]) -> (
         ("closed without reason", wrongly),
         ("wrong answers", answers.wrong()),
         ("told that it was written, but never heard", unheard),
-        ("nothing sent", usize::from(verdict.sent == 0 || answers.statuses.get(&200).is_none())),
+        ("nothing sent", usize::from(verdict.sent == 0 || !answers.statuses.contains_key(&200))),
     ];
     let wrong = counts.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
     (wrong, format!("{verdict}\n{answers}"))

@@ -186,8 +186,8 @@ impl StateMachineTest for Ring {
                 }
             }
             Step::Pong(_) => {
-                let confirmed = model.whole.iter().filter(|message| message.confirmed.is_some());
-                let reach = confirmed.last().map_or(0, |message| message.number);
+                let mut confirmed = model.whole.iter().filter(|message| message.confirmed.is_some());
+                let reach = confirmed.next_back().map_or(0, |message| message.number);
                 ring.kept.confirmed(now, reach);
             }
             Step::Time(_) => _ = ring.kept.expire(now),
