@@ -83,9 +83,15 @@ impl Process {
     pub fn usage(&self) -> Usage {
         let proc = Path::new("/proc").join(self.child.id().to_string());
         let status = fs::read_to_string(proc.join("status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
-        Usage { descriptors: fs::read_dir(proc.join("fd")).unwrap().count(), memory: kib * 1024 }
+        let bytes = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+        };
+        Usage {
+            descriptors: fs::read_dir(proc.join("fd")).unwrap().count(),
+            memory: bytes("VmRSS:"),
+            anonymous: bytes("RssAnon:"),
+        }
     }
 
     /// Waits for the process to end by itself.
@@ -117,6 +123,8 @@ pub struct Usage {
     pub descriptors: usize,
     /// Resident memory, in bytes.
     pub memory: usize,
+    /// The part of it that is no file's: without the program itself, of which more is read the more of it runs.
+    pub anonymous: usize,
 }
 
 impl Drop for Process {
