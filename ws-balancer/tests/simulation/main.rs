@@ -18,6 +18,7 @@ mod support;
 mod world;
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
@@ -103,6 +104,9 @@ fn run(seed: u64, tell: bool) -> Run {
 const CLIENTS: u32 = 5;
 const CALLERS: u32 = 2;
 
+/// Those of the clients that come without the balancer. They go with the pod that they came to.
+const OWN: Range<u32> = 3..CLIENTS;
+
 async fn simulate(seed: u64, tell: bool) -> Run {
     let mut chance = Chance::new(seed);
     let kind = [Kind::Graceful, Kind::Crashes, Kind::Wild][seed as usize % 3];
@@ -116,7 +120,9 @@ async fn simulate(seed: u64, tell: bool) -> Run {
     sleep(secs(1)).await;
     let mut clients = Vec::new();
     for id in 0..CLIENTS {
-        clients.push(world.client(id).await.drive(chance.millis(20..600)));
+        // The pods that there are at first.
+        let pod = OWN.contains(&id).then(|| Host(1 + chance.below(2) as u8));
+        clients.push(world.client(id, pod).await.drive(chance.millis(20..600)));
     }
     let (stop, _) = watch::channel(false);
     let callers: Vec<_> =
