@@ -29,6 +29,8 @@ pub struct Host(pub u8);
 
 impl Host {
     pub const BALANCER: Self = Self(0);
+    /// Where clients are that come without a balancer.
+    pub const OUTSIDE: Self = Self(200);
 
     pub fn node(self) -> NodeId {
         SocketAddr::from(([10, 0, 0, self.0], 7400)).into()
@@ -112,7 +114,7 @@ impl Net {
     }
 
     /// Opens a connection. It ends when either side lets go of it, and with [`Net::cut`].
-    async fn open(&self, from: Host, to: Host) -> io::Result<DuplexStream> {
+    pub async fn open(&self, from: Host, to: Host) -> io::Result<DuplexStream> {
         let (mut there, mut back) = (self.way(from, to), self.way(to, from));
         there.pass().await;
         back.pass().await;

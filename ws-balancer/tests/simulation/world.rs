@@ -144,11 +144,17 @@ impl World {
         }
     }
 
-    /// A client that has connected through the balancer.
-    pub async fn client(&self, id: u32) -> Client<DuplexStream> {
-        let (near, far) = duplex(16 * 1024);
-        let proxy = self.proxy.clone();
-        self.beside(async move { proxy.serve(far, ([10, 0, 0, 200], 1).into()).await });
+    /// A client that has connected through the balancer, or to a pod, whose sidecar is its balancer then.
+    pub async fn client(&self, id: u32, pod: Option<Host>) -> Client<DuplexStream> {
+        let near = match pod {
+            Some(pod) => self.net.open(Host::OUTSIDE, pod).await.unwrap(),
+            None => {
+                let (near, far) = duplex(16 * 1024);
+                let proxy = self.proxy.clone();
+                self.beside(async move { proxy.serve(far, ([10, 0, 0, 200], 1).into()).await });
+                near
+            }
+        };
         let mut request = "ws://balancer/".into_client_request().unwrap();
         for (name, value) in [("ws-user-id", key(id)), ("x-client", id.to_string())] {
             request.headers_mut().insert(name, value.parse().unwrap());

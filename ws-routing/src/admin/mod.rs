@@ -15,7 +15,10 @@ use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use connections::connections;
@@ -149,7 +152,7 @@ impl Admin {
     /// Serves one connection to its end. Cheap to call; nothing happens until the future is polled.
     pub fn connection(
         &self,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: SocketAddr,
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self { routes, slots, stop } = self.clone();
@@ -166,6 +169,7 @@ impl Admin {
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
+                biased;
                 ended = &mut connection => ended,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();

@@ -2,6 +2,9 @@
 //!
 //! `ws-routing/fuzz` runs them under a fuzzer, `fuzz_corpus` on the committed inputs and on random ones.
 
+#[path = "stack.rs"]
+pub mod stack;
+
 use std::{fmt::Debug, path::Path};
 
 use http::request::Parts;
@@ -21,8 +24,14 @@ use ws_routing::{
 pub type Target = fn(&[u8]);
 
 /// A target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 5] =
-    [("frames", frames), ("keys", keys), ("members", members), ("requests", requests), ("answers", answers)];
+pub const TARGETS: [(&str, Target); 6] = [
+    ("frames", frames),
+    ("keys", keys),
+    ("members", members),
+    ("requests", requests),
+    ("answers", answers),
+    ("stack", stack::stack),
+];
 
 /// Frames are the same however the bytes are split. The first byte chooses the decoder.
 pub fn frames(input: &[u8]) {
