@@ -122,7 +122,7 @@ fn annotations() -> String {
 
 fn metrics() -> String {
     let mut table = String::from("| metric | type | labels | |\n| --- | --- | --- | --- |\n");
-    for family in FAMILIES.iter().chain(SIDECAR_FAMILIES) {
+    for family in FAMILIES.iter().chain(SIDECAR_FAMILIES).chain(&ws_operator::metrics::FAMILIES) {
         let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
         writeln!(table, "| `{}` | {} | {} | {} |", family.name, family.kind, labels.join(", "), family.help)
             .unwrap();

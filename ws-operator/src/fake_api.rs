@@ -11,6 +11,18 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
+/// Kinds that can be listed. Another kind is one that the cluster does not know.
+const COLLECTIONS: [&str; 8] = [
+    "services",
+    "deployments",
+    "statefulsets",
+    "daemonsets",
+    "poddisruptionbudgets",
+    "horizontalpodautoscalers",
+    "networkpolicies",
+    "pods",
+];
+
 /// Cloning is a reference count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeApi {
@@ -52,7 +64,8 @@ impl FakeApi {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let answer = self.state.lock().unwrap().answer(&head.method, head.uri.path(), body);
+        let query = head.uri.query().unwrap_or_default();
+        let answer = self.state.lock().unwrap().answer(&head.method, head.uri.path(), query, body);
         let (code, answer) = match answer {
             Ok(object) => (200, object),
             Err(code) => {
@@ -65,15 +78,27 @@ impl FakeApi {
 }
 
 impl State {
-    fn answer(&mut self, method: &Method, path: &str, body: Value) -> Result<Value, u16> {
+    fn answer(&mut self, method: &Method, path: &str, query: &str, body: Value) -> Result<Value, u16> {
         if method == Method::GET {
-            return self.objects.get(path).cloned().ok_or(404);
+            let is_collection = path.rsplit('/').next().is_some_and(|last| COLLECTIONS.contains(&last));
+            return if is_collection {
+                Ok(self.list(path, query))
+            } else {
+                self.objects.get(path).cloned().ok_or(404)
+            };
+        }
+        if method == Method::DELETE {
+            self.writes.push(format!("-{path}"));
+            return self.objects.remove(path).ok_or(404);
         }
         let path = match (method, body["metadata"]["name"].as_str()) {
             (&Method::POST, Some(name)) => format!("{path}/{name}"),
             _ => path.to_owned(),
         };
         let there = self.objects.get(&path);
+        if path.contains("/podmonitors") {
+            return Err(404);
+        }
         if method == Method::POST && there.is_some() {
             return Err(409);
         }
@@ -84,9 +109,34 @@ impl State {
         if !version.is_null() && there.is_none_or(|there| there["metadata"]["resourceVersion"] != *version) {
             return Err(409);
         }
-        let object = if method == Method::PATCH { applied(there, body) } else { body };
+        let object = match (method, there) {
+            (&Method::PATCH, Some(there)) if body.is_array() => {
+                let mut object = there.clone();
+                let patch: json_patch::Patch = serde_json::from_value(body).unwrap();
+                json_patch::patch(&mut object, &patch).map_err(|_| 422_u16)?;
+                object
+            }
+            (&Method::PATCH, there) => applied(there, body),
+            _ => body,
+        };
         self.writes.push(path.clone());
         Ok(self.store(&path, object))
+    }
+
+    /// All objects there, or those with the label that a query asks for.
+    fn list(&self, path: &str, query: &str) -> Value {
+        let asked = query.split('&').find_map(|part| part.strip_prefix("labelSelector="));
+        let asked = asked.map(|label| label.replace("%2F", "/").replace("%3D", "="));
+        let has = |object: &Value| {
+            asked
+                .as_ref()
+                .and_then(|asked| asked.split_once('='))
+                .is_none_or(|(key, value)| object["metadata"]["labels"][key] == value)
+        };
+        let there =
+            self.objects.iter().filter(|(at, _)| at.rsplit_once('/').is_some_and(|(at, _)| at == path));
+        let items: Vec<&Value> = there.map(|(_, object)| object).filter(|object| has(object)).collect();
+        json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
     }
 
     fn store(&mut self, path: &str, mut object: Value) -> Value {

@@ -7,6 +7,58 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use ws_routing::metrics::Family as Described;
+
+const ADMISSIONS: &str = "ws_operator_admissions_total";
+const RECONCILES: &str = "ws_operator_reconciles_total";
+const ERRORS: &str = "ws_operator_errors_total";
+const LEADER: &str = "ws_operator_leader";
+const MEMBERS: &str = "ws_operator_members";
+const PODS: &str = "ws_operator_pods";
+const FOREIGN: &str = "ws_operator_foreign_objects";
+const EXPIRY: &str = "ws_operator_certificate_expiry_timestamp_seconds";
+
+/// All families, in the order in which they are documented.
+pub const FAMILIES: [Described; 8] = [
+    Described {
+        name: ADMISSIONS,
+        kind: "counter",
+        labels: &["webhook", "result", "reason"],
+        help: "Objects that the webhooks decided about; reason: why a pod was skipped",
+    },
+    Described {
+        name: RECONCILES,
+        kind: "counter",
+        labels: &["result"],
+        help: "Namespaces brought to what they should be",
+    },
+    Described {
+        name: ERRORS,
+        kind: "counter",
+        labels: &["operation"],
+        help: "Faults, each of which is tried again",
+    },
+    Described { name: LEADER, kind: "gauge", labels: &[], help: "1 where this replica writes" },
+    Described { name: MEMBERS, kind: "gauge", labels: &["state"], help: "Members of all rings" },
+    Described {
+        name: PODS,
+        kind: "gauge",
+        labels: &["state"],
+        help: "Labelled pods that have not what new ones get: uninjected or outdated",
+    },
+    Described {
+        name: FOREIGN,
+        kind: "gauge",
+        labels: &[],
+        help: "Objects of a name that a ring needs and that somebody else made",
+    },
+    Described {
+        name: EXPIRY,
+        kind: "gauge",
+        labels: &[],
+        help: "When the certificate of the webhooks ends, in seconds since 1970",
+    },
+];
 
 /// The handles of the operator's metrics. Cloning is a reference count.
 #[derive(Clone)]
@@ -66,7 +118,7 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut shared = Shared {
-            registry: Registry::with_prefix("ws_operator"),
+            registry: Registry::default(),
             admissions: Family::default(),
             reconciles: Family::default(),
             errors: Family::default(),
@@ -166,22 +218,19 @@ impl Shared {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("admissions", "Objects that the webhooks decided about", self.admissions.clone());
-        registry.register("reconciles", "Namespaces brought to what they should be", self.reconciles.clone());
-        registry.register("errors", "Faults, each of which is tried again", self.errors.clone());
-        registry.register("leader", "1 where this replica writes", self.leader.clone());
-        registry.register("members", "Members of all rings", self.members.clone());
-        registry.register("pods", "Labelled pods that have not what new ones get", self.pods.clone());
-        registry.register(
-            "foreign_objects",
-            "Objects of a name that a ring needs and that somebody else made",
-            self.foreign.clone(),
-        );
-        registry.register(
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate of the webhooks ends, in seconds since 1970",
-            self.expiry.clone(),
-        );
+        for family in FAMILIES {
+            let (name, help) = (family.name.trim_end_matches("_total"), family.help);
+            match family.name {
+                ADMISSIONS => registry.register(name, help, self.admissions.clone()),
+                RECONCILES => registry.register(name, help, self.reconciles.clone()),
+                ERRORS => registry.register(name, help, self.errors.clone()),
+                LEADER => registry.register(name, help, self.leader.clone()),
+                MEMBERS => registry.register(name, help, self.members.clone()),
+                PODS => registry.register(name, help, self.pods.clone()),
+                FOREIGN => registry.register(name, help, self.foreign.clone()),
+                _ => registry.register(name, help, self.expiry.clone()),
+            }
+        }
     }
 }
 

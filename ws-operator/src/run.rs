@@ -53,7 +53,6 @@ pub(crate) async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(port(admins, routes(readiness, metrics.clone()), closing.clone(), 512));
     parts.spawn(port(followers, rings.routes(), closing.clone(), FOLLOWERS));
-    parts.spawn(reviewing(reviews, webhooks, closing.clone()));
     parts.spawn(release_when_listed(rings.clone(), listed));
     parts.spawn(release_when_certified(serving.clone(), certified));
     parts.spawn(members::follow(client.clone(), rings.clone(), metrics.clone()));
@@ -63,6 +62,7 @@ pub(crate) async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let leases = Api::namespaced(client.clone(), &namespace);
     let campaign = lease::campaign(leases, identity(), leads, metrics.clone(), closing.clone());
     let campaign = AbortOnDropHandle::new(tokio::spawn(campaign));
+    let reviewing = AbortOnDropHandle::new(tokio::spawn(reviewing(reviews, webhooks, closing.clone())));
     certificates(&mut parts, &client, namespace, args.cert_dir, leading.clone(), &serving, &metrics);
     parts.spawn(Controller::new(client, args.settings, rings, metrics).run(leading));
 
@@ -71,8 +71,8 @@ pub(crate) async fn serve(args: RunArgs) -> anyhow::Result<()> {
         fault = serve::fault(&mut parts) => return Err(fault).context("a part of the program broke"),
     };
     closing.cancel();
-    // Who is not told waits for fifteen seconds, no more.
-    let _ = tokio::time::timeout(GIVE_BACK, campaign).await;
+    // What is asked is answered, and the next leader told; who is not told waits for fifteen seconds, no more.
+    let _ = tokio::time::timeout(GIVE_BACK, async { tokio::join!(campaign, reviewing) }).await;
     match outcome {
         Outcome::Interrupted(name) => bail!("{name} again: ended at once"),
         Outcome::Empty | Outcome::Left(_) => Ok(()),

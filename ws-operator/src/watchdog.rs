@@ -1,11 +1,14 @@
 //! Pods that have not what new ones get: counted, told of, and restarted where that was asked for.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use crate::{
-    inject::{Presence, Skip},
+    inject::Presence,
     table::Place,
     world::{Owner, PodSeen, Rollout, WorkloadKind, World},
 };
@@ -26,28 +29,43 @@ pub(crate) fn count<'a>(pods: impl Iterator<Item = (&'a Place, &'a PodSeen)>) ->
     })
 }
 
-/// A pod of which its author should be told.
+/// What the author of a pod or workload should be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notice {
-    pub(crate) pod: Place,
-    pub(crate) uid: String,
-    /// `None`: it has no sidecar for no reason but that nobody injected.
-    pub(crate) skip: Option<Skip>,
+    pub(crate) kind: &'static str,
+    pub(crate) place: Place,
+    /// Of a pod.
+    pub(crate) uid: Option<String>,
+    pub(crate) reason: &'static str,
+    pub(crate) text: String,
+    /// Whether something should be done about it.
+    pub(crate) warns: bool,
 }
 
-/// The pods without a sidecar of which nobody was told yet; `told` has the uids of those that were.
-pub(crate) fn notices(world: &World, told: &BTreeSet<String>) -> Vec<Notice> {
-    let bare = world.bare.iter().flat_map(crate::table::Table::iter);
-    let new = bare.filter(|(_, pod)| !pod.ends && !told.contains(&pod.uid));
-    new.filter_map(|(place, pod)| {
-        let skip = match pod.presence? {
-            Presence::Missing => None,
-            Presence::Skipped(skip) => Some(skip),
+/// What there is to tell now, each under a name by which it is known to be told: of each pod without a sidecar, and of
+/// each workload that has pods with another than new ones get.
+pub(crate) fn notices(world: &World) -> BTreeMap<String, Notice> {
+    let pods = world.pods_of(None).filter_map(|(place, pod)| {
+        let (reason, text) = match pod.presence? {
+            Presence::Missing => {
+                ("Uninjected", "this pod has no sidecar: it was made while nobody injected".into())
+            }
+            Presence::Skipped(skip) => (skip.name(), format!("no sidecar was put into this pod: {skip}")),
             Presence::Outdated | Presence::Current => return None,
         };
-        Some(Notice { pod: place.clone(), uid: pod.uid.clone(), skip })
-    })
-    .collect()
+        let warns = reason == "Uninjected";
+        let uid = Some(pod.uid.clone());
+        Some((pod.uid.clone(), Notice { kind: "Pod", place: place.clone(), uid, reason, text, warns }))
+    });
+    let outdated = world.pods_of(None).filter(|(_, pod)| pod.presence == Some(Presence::Outdated));
+    let workloads = outdated.filter_map(|(place, pod)| {
+        let Owner { kind, name } = pod.owner.as_ref()?;
+        let place = Place { namespace: place.namespace.clone(), name: name.clone() };
+        let text = "its pods have another sidecar than new ones get: restart it when it suits".into();
+        let key = format!("{} {} {name}", kind.name(), place.namespace);
+        Some((key, Notice { kind: kind.name(), place, uid: None, reason: "Outdated", text, warns: false }))
+    });
+    pods.chain(workloads).collect()
 }
 
 /// The workload that is to be restarted now: one that asks for it and has such pods, while no other is on its way.
@@ -140,18 +158,25 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_counted_and_told_of_once() {
+    fn pods_are_counted_and_told_of() {
         let mut world = World::default();
         pod(&mut world, "a", None, &json!({}));
         pod(&mut world, "b", None, &json!({"hostNetwork": true}));
         pod(&mut world, "c", Some("ws-proxy:old"), &json!({}));
         pod(&mut world, "d", Some(&Settings::default().proxy_image), &json!({}));
         assert_eq!(count(world.pods_of(None)), (1, 1));
-        let new = notices(&world, &BTreeSet::new());
-        let skips: Vec<_> = new.iter().map(|notice| (notice.uid.as_str(), notice.skip)).collect();
-        assert_eq!(skips, [("a-0", None), ("b-0", Some(Skip::HostNetwork))]);
-        let told = new.into_iter().map(|notice| notice.uid).collect();
-        assert!(notices(&world, &told).is_empty());
+        let told: Vec<_> = notices(&world)
+            .into_iter()
+            .map(|(key, notice)| (key, notice.kind, notice.reason, notice.warns))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("StatefulSet chat c".into(), "StatefulSet", "Outdated", false),
+                ("a-0".into(), "Pod", "Uninjected", true),
+                ("b-0".into(), "Pod", "HostNetwork", false),
+            ]
+        );
     }
 
     #[test]

@@ -55,14 +55,14 @@ const AT_ONCE: usize = 32;
 /// What was told already.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// Pods, by their uid.
-    pods: BTreeSet<String>,
+    /// Names of notices.
+    notices: BTreeSet<String>,
 }
 
 /// What is to be told now.
 pub(super) struct Telling {
     apps: Vec<About>,
-    notices: Vec<Notice>,
+    notices: BTreeMap<String, Notice>,
     restart: Option<(WorkloadKind, Place)>,
     counts: (usize, usize),
 }
@@ -84,19 +84,21 @@ impl Told {
         reports: &BTreeMap<String, Report>,
         rings: &Rings,
     ) -> Telling {
-        let bare: BTreeSet<&String> = world.pods_of(None).map(|(_, pod)| &pod.uid).collect();
-        self.pods.retain(|uid| bare.contains(uid));
+        let mut notices = watchdog::notices(world);
+        // What is over is told again when it comes again.
+        self.notices.retain(|name| notices.contains_key(name));
+        notices.retain(|name, _| !self.notices.contains(name));
         Telling {
             apps: world.apps.iter().map(|(place, app)| about(place, app, world, reports, rings)).collect(),
-            notices: watchdog::notices(world, &self.pods),
+            notices,
             restart: watchdog::restart(world, Timestamp::now()),
             counts: watchdog::count(world.pods_of(None)),
         }
     }
 
-    /// These pods were told of.
-    pub(super) fn done(&mut self, pods: Vec<String>) {
-        self.pods.extend(pods);
+    /// These notices were told.
+    pub(super) fn done(&mut self, notices: Vec<String>) {
+        self.notices.extend(notices);
     }
 }
 
@@ -172,7 +174,7 @@ fn selector(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSele
 }
 
 impl Controller {
-    /// Says all that; answers with the pods that were told of.
+    /// Says all that; answers with the notices that were told.
     pub(super) async fn tell(&self, telling: Telling) -> Vec<String> {
         let told = timeout(LIMIT, self.tell_all(telling)).await;
         told.unwrap_or_else(|_| {
@@ -193,9 +195,9 @@ impl Controller {
             }
         }
         let mut told = Vec::new();
-        for notice in notices {
-            match self.tell_pod(&notice).await {
-                Ok(()) => told.push(notice.uid),
+        for (name, notice) in notices {
+            match self.notify(notice).await {
+                Ok(()) => told.push(name),
                 Err(error) => {
                     self.metrics.failed("event");
                     tracing::debug!(%error, "an event cannot be written, trying again");
@@ -254,25 +256,21 @@ impl Controller {
         Ok(())
     }
 
-    async fn tell_pod(&self, notice: &Notice) -> kube::Result<()> {
-        let Notice { pod, uid, skip } = notice;
-        let (reason, why) = match skip {
-            Some(skip) => (skip.name(), format!("no sidecar was put into this pod: {skip}")),
-            None => ("Uninjected", "this pod has no sidecar: it was made while nobody injected".into()),
-        };
+    async fn notify(&self, notice: Notice) -> kube::Result<()> {
+        let Notice { kind, place, uid, reason, text, warns } = notice;
         let event = Event {
-            type_: if skip.is_some() { EventType::Normal } else { EventType::Warning },
+            type_: if warns { EventType::Warning } else { EventType::Normal },
             reason: reason.into(),
-            note: Some(why),
+            note: Some(text),
             action: "Inject".into(),
             secondary: None,
         };
         let about = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(pod.name.clone()),
-            uid: Some(uid.clone()),
+            api_version: Some(if kind == "Pod" { "v1" } else { "apps/v1" }.into()),
+            kind: Some(kind.into()),
+            namespace: Some(place.namespace),
+            name: Some(place.name),
+            uid,
             ..ObjectReference::default()
         };
         self.recorder.publish(&event, &about).await
@@ -296,8 +294,10 @@ impl Controller {
                 Api::<DaemonSet>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop)
             }
         }?;
-        tracing::info!(?kind, namespace, name, "restarted: its pods have no sidecar, or an older one");
-        Ok(())
+        let text = "restarted: its pods had no sidecar, or an older one";
+        tracing::info!(?kind, namespace, name, text);
+        let (kind, place, text) = (kind.name(), place.clone(), text.into());
+        self.notify(Notice { kind, place, uid: None, reason: "Restarted", text, warns: false }).await
     }
 }
 

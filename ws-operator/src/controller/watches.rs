@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{
-    StreamExt,
+    StreamExt, future,
     stream::{self, BoxStream},
 };
 use k8s_openapi::api::{
@@ -102,7 +102,10 @@ impl Watches<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        watch(self.client, labels, self.metrics)
+        // The webhooks are not asked there either.
+        let left_alone = ["kube-system".to_owned(), self.settings.namespace.clone()];
+        watch::<K>(self.client, labels, self.metrics)
+            .filter(move |event| future::ready(!is_within(event, &left_alone)))
             .map(move |event| {
                 let take = take.clone();
                 let change: Change = Box::new(move |world| {
@@ -112,6 +115,13 @@ impl Watches<'_> {
             })
             .boxed()
     }
+}
+
+fn is_within<K: Resource>(event: &Event<K>, namespaces: &[String]) -> bool {
+    let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else {
+        return false;
+    };
+    object.meta().namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace))
 }
 
 /// Statuses are written here: they are no change.

@@ -11,6 +11,8 @@ use crate::{
 
 /// A namespace in which only restricted pods are admitted.
 pub fn namespace(cluster: &Cluster, name: &str) {
+    // One of an earlier run, in a cluster that was kept, is ended.
+    cluster.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--timeout=90s"]);
     let enforce = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     cluster.apply(&[
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforce}}),

@@ -107,6 +107,22 @@ impl Installed {
         }
     }
 
+    /// What may say why a case has failed; and time to look around, where that was asked for.
+    fn show(&self) {
+        let tell = |args: &[&str]| eprintln!("{}", self.try_kubectl(args, "").unwrap_or_else(|why| why));
+        tell(&["get", "pods", "-A", "-o", "wide"]);
+        let ours = self.get(&["pods", "-A", "-l", "app.kubernetes.io/part-of=ws-routing"]);
+        for pod in ours["items"].as_array().into_iter().flatten() {
+            let [namespace, name] =
+                ["namespace", "name"].map(|part| pod["metadata"][part].as_str().unwrap_or_default());
+            tell(&["logs", "-n", namespace, name, "--tail=40", "--prefix"]);
+        }
+        if let Ok(seconds) = env::var("WS_STOP_AT_FAULT") {
+            eprintln!("left as it is for {seconds} s");
+            std::thread::sleep(Duration::from_secs(seconds.parse().unwrap_or(600)));
+        }
+    }
+
     fn up(&self) {
         if let Cluster::Own(_) = self.cluster {
             let running = self.try_kubectl(&["get", "--raw", "/readyz"], "").is_ok();
@@ -137,20 +153,7 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for args in [
-                &["get", "pods", "-A", "-o", "wide"][..],
-                &[
-                    "logs",
-                    "-n",
-                    "ws-system",
-                    "-l",
-                    "app.kubernetes.io/name=ws-operator",
-                    "--tail=60",
-                    "--prefix",
-                ],
-            ] {
-                eprintln!("{}", self.try_kubectl(args, "").unwrap_or_else(|why| why));
-            }
+            self.show();
         }
         if !self.keep && matches!(self.cluster, Cluster::Own(_)) {
             self.script(&["down"]);

@@ -227,3 +227,6 @@ fn ignore_gone(deleted: kube::Result<()>) -> kube::Result<()> {
         deleted => deleted,
     }
 }
+
+#[cfg(test)]
+mod tests;
