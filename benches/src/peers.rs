@@ -174,3 +174,33 @@ pub fn sidecars(core: usize, apps: &[SocketAddr]) -> Result<Vec<(Process, Socket
     };
     nodes.iter().zip(apps).map(start).collect()
 }
+
+/// Three echo servers in one process, on the core that proxies do not have.
+#[derive(Debug)]
+pub struct Upstreams {
+    addrs: Vec<SocketAddr>,
+    _process: Process,
+}
+
+impl Upstreams {
+    /// Starts them.
+    ///
+    /// # Errors
+    ///
+    /// When they do not begin to listen.
+    pub fn start() -> Result<Self> {
+        let addrs = (0..3).map(|_| free()).collect::<Result<Vec<_>>>()?;
+        let args: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+        let mut process = Process::start(CORE + 1, &own("echo")?, &args)?;
+        for addr in &addrs {
+            process.listens(*addr)?;
+        }
+        Ok(Self { addrs, _process: process })
+    }
+
+    /// Where they listen.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+}

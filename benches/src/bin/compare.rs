@@ -11,8 +11,7 @@ use std::{fs, net::SocketAddr, path::Path};
 use anyhow::{Context as _, Result};
 use benches::{
     load::Echo,
-    peers::{CORE, Peer, free, own, sidecars},
-    process::Process,
+    peers::{CORE, Peer, Upstreams, sidecars},
 };
 use clap::Parser;
 
@@ -115,9 +114,9 @@ fn median(rounds: &[Round]) -> Round {
 const CONNECTS: usize = 2000;
 
 async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Round> {
-    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, &upstreams.addrs)? } else { Vec::new() };
+    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, &upstreams.addrs())? } else { Vec::new() };
     let nodes: Vec<SocketAddr> = behind.iter().map(|(_, node)| *node).collect();
-    let (process, addr) = peer.start(dir, if behind.is_empty() { &upstreams.addrs } else { &nodes })?;
+    let (process, addr) = peer.start(dir, if nodes.is_empty() { upstreams.addrs() } else { &nodes })?;
     let cpu = || Ok::<_, anyhow::Error>(process.usage()?.cpu.as_secs_f64() * 1e6);
     let mut echo = Echo::connect(addr, load.connections, load.size).await?;
     echo.run(load.messages / 5, None).await?;
@@ -132,22 +131,4 @@ async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Re
     let connection = (cpu()? - before) / CONNECTS as f64;
     let latency = |quantile| echoed.latency.value_at_quantile(quantile) as f64;
     Ok(Round { trip, connection, p50: latency(0.5), p99: latency(0.99) })
-}
-
-/// Three echo servers in one process on the other core.
-struct Upstreams {
-    addrs: Vec<SocketAddr>,
-    _process: Process,
-}
-
-impl Upstreams {
-    fn start() -> Result<Self> {
-        let addrs = (0..3).map(|_| free()).collect::<Result<Vec<_>>>()?;
-        let args: Vec<String> = addrs.iter().map(ToString::to_string).collect();
-        let mut process = Process::start(CORE + 1, &own("echo")?, &args)?;
-        for addr in &addrs {
-            process.listens(*addr)?;
-        }
-        Ok(Self { addrs, _process: process })
-    }
 }

@@ -99,7 +99,7 @@ async fn one(
             None => Instant::now(),
         };
         client.echo().await?;
-        latency.saturating_record(began.elapsed().as_micros() as u64);
+        latency.record(began.elapsed().as_micros() as u64)?;
     }
     Ok((client, latency))
 }

@@ -222,13 +222,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 impl Wire<LegStream> {
     /// As [`Wire::read`], without a copy where the leg's trunk lends what it has read.
     pub(crate) fn read_leg(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        match &mut self.io {
-            LegStream::Shared(leg) if self.held.is_empty() => leg.poll_lend(cx).map(|bytes| {
-                let fresh = bytes.len();
-                Input { source: Source::Lent(bytes), fresh }
-            }),
-            _ => self.read(cx),
+        let LegStream::Shared(leg) = &mut self.io else { return self.read(cx) };
+        let bytes = ready!(leg.poll_lend(cx));
+        let fresh = bytes.len();
+        if self.held.is_empty() || fresh == 0 {
+            return Poll::Ready(Input { source: Source::Lent(bytes), fresh });
         }
+        self.held.extend_from_slice(&bytes);
+        Poll::Ready(Input { fresh, ..self.held() })
     }
 }
 
