@@ -11,7 +11,7 @@ use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc}
 use futures_util::SinkExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Bytes, body::Incoming};
-use support::{CALLERS, Pod, handshake, http_server, median, post, rate, read_all, silent_app};
+use support::{CALLERS, Pod, Rate, handshake, http_server, post, rate, read_all, silent_app};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Mutex,
@@ -34,15 +34,15 @@ fn main() {
             singles.push(sends(first.api, &keys).await);
             pairs.push(sends(second.api, &keys).await);
         }
-        let (posts, singles, pairs) = (median(posts), median(singles), median(pairs));
-        println!("bare POST and write     {posts:>8.0} a second");
-        println!("through one sidecar     {singles:>8.0} a second, {:.2} of that", singles / posts);
-        println!("through a pair          {pairs:>8.0} a second, {:.2} of that", pairs / posts);
+        let bare = Rate::median(&posts);
+        println!("{}", bare.line("bare POST and write", bare));
+        println!("{}", Rate::median(&singles).line("through one sidecar", bare));
+        println!("{}", Rate::median(&pairs).line("through a pair", bare));
     });
 }
 
 /// How many sends a second the callers make at `api`, each to a key of its own.
-async fn sends(api: SocketAddr, keys: &[String]) -> f64 {
+async fn sends(api: SocketAddr, keys: &[String]) -> Rate {
     rate(|n, count| post(api, format!("/v1/keys/{}/messages", keys[n]), count, drop)).await
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Bytes, body::Incoming};
-use support::{PAYLOAD, Pod, handshake, http_server, median, post, rate};
+use support::{PAYLOAD, Pod, Rate, handshake, http_server, post, rate};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ws_routing::{
     app::{HttpApp, HttpSettings},
@@ -40,10 +40,9 @@ fn main() {
             posts.push(rate(|_, count| post(app, "/".into(), count, same)).await);
             echoes.push(rate(|_, count| echo(pod.addr, count)).await);
         }
-        let (posts, echoes) = (median(posts), median(echoes));
-        println!("bare POSTs            {posts:>8.0} a second");
-        println!("echoes by the sidecar {echoes:>8.0} a second");
-        println!("ratio                 {:>8.2}", echoes / posts);
+        let bare = Rate::median(&posts);
+        println!("{}", bare.line("bare POSTs", bare));
+        println!("{}", Rate::median(&echoes).line("echoes by the sidecar", bare));
     });
 }
 

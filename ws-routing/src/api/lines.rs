@@ -61,3 +61,37 @@ impl<F: Future<Output = String>> Body for Lines<F> {
         SizeHint::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, future::BoxFuture};
+    use http_body_util::BodyExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_known_does_not_wait_for_what_is_not() {
+        let (_signal, drain) = drain::channel();
+        let (late, told) = oneshot::channel();
+        let open: FuturesUnordered<BoxFuture<'static, String>> = [
+            async { told.await.unwrap() }.boxed(),
+            async { "a".into() }.boxed(),
+            async { "b".into() }.boxed(),
+        ]
+        .into_iter()
+        .collect();
+        let mut lines = Lines::new(open, drain.guard());
+        let mut next = async || lines.frame().await.map(|frame| frame.unwrap().into_data().unwrap());
+        let mut first: Vec<u8> = next().await.unwrap().to_vec();
+        first.sort_unstable();
+        assert_eq!(first, b"\n\nab", "both in one frame, in whatever order");
+        late.send("c".into()).unwrap();
+        assert_eq!(next().await.unwrap(), "c\n");
+        assert!(next().await.is_none());
+        assert!(lines.is_end_stream());
+        assert_eq!(drain.count(), 1, "the process would wait for it");
+        drop(lines);
+        assert_eq!(drain.count(), 0);
+    }
+}
