@@ -9,7 +9,7 @@ use support::{
     Cluster, Raw, Setup,
     client::{Driven, finish, key},
     eventually,
-    fault::Fault,
+    fault::{Fault, Mode},
     lateness::Lateness,
     owner::{self, Candidate},
     process::Process,
@@ -52,6 +52,21 @@ async fn a_sidecar_whose_app_is_dead_is_passed_over() {
     for door in [cluster.addr(), cluster.pod_addr(ranked[1]), cluster.pod_addr(ranked[2])] {
         assert_eq!(status(door, 1).await, (101, Some(cluster.pods[&ranked[1]].id.clone())), "{door}");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_the_members_as_it_dies_is_given_up_all_the_same() {
+    let mut cluster = Setup::sidecars(3).links().start().await;
+    let dead = cluster.owner(1);
+    // A client that sends on: what is written is a sign of life, so no ping finds out.
+    let client = cluster.client(1).await.drive(millis(50));
+    eventually(secs(10), "messages flow", async || client.sent() > 5).await;
+    cluster.pods[&dead].link().set(Mode::Stall);
+    cluster.leave(dead);
+    let home = cluster.owner(1);
+    eventually(secs(20), "the client is at its new owner", async || cluster.app(home).clients() == [1]).await;
+    client.finish().await;
+    assert_eq!(cluster.verdict().closed, []);
 }
 
 #[tokio::test]

@@ -116,6 +116,11 @@ impl Installed {
             let [namespace, name] =
                 ["namespace", "name"].map(|part| pod["metadata"][part].as_str().unwrap_or_default());
             tell(&["logs", "-n", namespace, name, "--tail=40", "--prefix"]);
+            let metrics = format!("/api/v1/namespaces/{namespace}/pods/{name}:7402/proxy/metrics");
+            let metrics = self.try_kubectl(&["get", "--raw", &metrics], "").unwrap_or_default();
+            let told = ["ws_connections ", "ws_moves", "ws_members", "ws_suspect", "ws_upstream"];
+            let lines = metrics.lines().filter(|line| told.iter().any(|name| line.starts_with(name)));
+            eprintln!("{}", lines.collect::<Vec<_>>().join("\n"));
         }
         if let Ok(seconds) = env::var("WS_STOP_AT_FAULT") {
             eprintln!("left as it is for {seconds} s");
@@ -187,6 +192,11 @@ pub fn image(program: &str) -> String {
 fn images() -> Vec<String> {
     let script = WORKSPACE.join("ws-operator/deploy/images");
     let mut command = Command::new(script);
+    // What Cargo tells this test of its own package would have dependencies built again that look at it.
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"];
+    for (name, _) in env::vars().filter(|(name, _)| told.iter().any(|start| name.starts_with(start))) {
+        command.env_remove(name);
+    }
     command.args(["--profile", "cluster", "--repository", REPOSITORY, "--tag", TAG, "--example", "pod"]);
     let told = finished(&mut command, "").unwrap_or_else(|why| panic!("{why}"));
     let archive = |line: &str| {

@@ -47,6 +47,13 @@ struct Entry {
     pulse: Arc<Pulse>,
 }
 
+impl Entry {
+    /// Each leg holds the pulse of its node.
+    fn carries_legs(&self) -> bool {
+        Arc::strong_count(&self.pulse) > 1
+    }
+}
+
 /// A sign of life of one node, given by whoever hears of it.
 #[derive(Debug)]
 pub(crate) struct Pulse {
@@ -186,9 +193,17 @@ impl Health {
         if ready.is_empty() { trusted } else { ready }
     }
 
-    /// Forgets nodes that are no members any more.
+    /// Forgets nodes that are no members any more, and carry no leg.
     pub(crate) fn retain(&self, members: &Members) {
-        self.nodes().retain(|id, entry| entry.suspicion.is_some() || members.get(id).is_some());
+        self.nodes().retain(|id, entry| {
+            entry.suspicion.is_some() || entry.carries_legs() || members.get(id).is_some()
+        });
+    }
+
+    /// The nodes that carry legs, members or not.
+    pub(crate) fn carrying(&self) -> Vec<NodeId> {
+        let nodes = self.nodes();
+        nodes.iter().filter(|(_, entry)| entry.carries_legs()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Waits until the node is suspect.
@@ -291,5 +306,19 @@ mod tests {
         assert_eq!(health.usable(&members).len(), 2);
         health.answered(&a.id, Some(NodeState::Ready));
         assert_eq!(health.usable(&members), [&a]);
+    }
+
+    #[test]
+    fn a_node_that_carries_legs_is_known_until_the_last_one_is_gone() {
+        let health = Health::new(Duration::from_secs(5));
+        let leg = health.pulse(&node());
+        let nobody = Members::new(Vec::new(), 0);
+        health.retain(&nobody);
+        assert_eq!(health.carrying(), [node()]);
+        assert!(Arc::ptr_eq(&leg, &health.pulse(&node())), "its signs of life still count");
+        drop(leg);
+        assert!(health.carrying().is_empty());
+        health.retain(&nobody);
+        assert!(health.nodes().is_empty());
     }
 }

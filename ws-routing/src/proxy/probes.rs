@@ -18,7 +18,7 @@ use crate::{
 /// So many probes in a row without an answer, and a node is given up.
 const MISSES: u32 = 3;
 
-/// Probes every node at the interval that is set, for ever.
+/// Probes every member, and who else carries legs, at the interval that is set, for ever.
 pub(super) async fn run(core: Arc<Core>) {
     let interval = core.dial.probe_interval;
     let mut misses = Misses::default();
@@ -41,7 +41,10 @@ pub(super) async fn run(core: Arc<Core>) {
 async fn silent_nodes(core: &Core, interval: Duration) -> Option<Vec<NodeId>> {
     let members = core.view.load();
     let others = members.nodes().iter().filter(|node| core.local.as_ref().is_none_or(|l| *l.id() != node.id));
-    let nodes: Vec<NodeId> = others.map(|node| node.id.clone()).collect();
+    // A node that left the members may die before its connections have left it: nothing else would find out while
+    // their clients send on.
+    let left = core.health.carrying().into_iter().filter(|id| members.get(id).is_none());
+    let nodes: Vec<NodeId> = others.map(|node| node.id.clone()).chain(left).collect();
     let answers = join_all(nodes.iter().map(|node| probe(core, node, interval))).await;
     let silent: Vec<NodeId> =
         nodes.iter().zip(&answers).filter(|(_, alive)| !**alive).map(|(node, _)| node.clone()).collect();

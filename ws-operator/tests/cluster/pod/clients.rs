@@ -118,6 +118,8 @@ impl Fleet {
             "silence_ms": longest.values().max().map(|silence| millis(*silence)),
             // And without one until now.
             "silent_ms": connected.iter().map(since).max(),
+            // Of whom nothing was heard for a second.
+            "silent": connected.iter().filter(|id| since(id) > 1000).collect::<Vec<_>>(),
             "pods": by_pod(&apps, mark),
         })
     }
