@@ -109,7 +109,10 @@ struct Term<'a> {
     dirty: BTreeSet<String>,
     /// When the dirty namespaces are looked at.
     due: Option<Instant>,
-    /// Those of them that are looked at even if they ask for nothing new.
+    /// Namespaces in which something failed, and when they are looked at again.
+    failed: BTreeSet<String>,
+    retry: Option<Instant>,
+    /// Those of the dirty ones that are looked at even if they ask for nothing new.
     made: BTreeSet<String>,
     /// Namespaces whose workloads are looked through the next time.
     mends: BTreeSet<String>,
@@ -126,6 +129,8 @@ impl<'a> Term<'a> {
             controller,
             dirty: BTreeSet::new(),
             due: None,
+            failed: BTreeSet::new(),
+            retry: None,
             made: BTreeSet::new(),
             mends: BTreeSet::new(),
             done: BTreeMap::new(),
@@ -146,18 +151,21 @@ impl<'a> Term<'a> {
         let (mut round, mut tell) = (interval(ROUND), interval_at(Instant::now() + TELL, TELL));
         loop {
             tokio::select! {
+                // Nothing is begun when it is over.
+                biased;
                 () = &mut over => return,
-                Some(change) = watches.next() => self.see(change(world)),
+                done = &mut work, if !work.is_terminated() => self.take(done),
+                told = &mut telling, if !telling.is_terminated() => self.told.done(told),
                 _ = round.tick() => self.look_at_all(world),
+                () = until(self.retry), if self.retry.is_some() => self.look_at_failed(),
                 _ = tell.tick(), if telling.is_terminated() && world.is_whole() => {
                     let now = self.told.look(world, &self.reports, &controller.rings);
                     telling.set(controller.tell(now).fuse());
                 }
-                restarted = &mut telling, if !telling.is_terminated() => self.told.done(restarted),
                 () = until(self.due), if self.due.is_some() && work.is_terminated() => {
                     work.set(controller.round(self.jobs(world)).fuse());
                 }
-                done = &mut work, if !work.is_terminated() => self.take(done),
+                Some(change) = watches.next() => self.see(change(world)),
             }
             if self.due.is_none() && !self.dirty.is_empty() && world.is_whole() {
                 self.due = Some(Instant::now() + GATHER);
@@ -181,6 +189,13 @@ impl<'a> Term<'a> {
         self.see(Changed::Made(all));
     }
 
+    fn look_at_failed(&mut self) {
+        self.retry = None;
+        let failed = std::mem::take(&mut self.failed);
+        self.mends.extend(failed.iter().cloned());
+        self.see(Changed::Made(failed));
+    }
+
     /// The dirty namespaces. A pod more or less asks for nothing new.
     fn jobs(&mut self, world: &World) -> Vec<Job> {
         self.due = None;
@@ -188,7 +203,8 @@ impl<'a> Term<'a> {
         for namespace in std::mem::take(&mut self.dirty) {
             let plans = world.plans(&namespace);
             let mends = self.mends.remove(&namespace) || world.has_missed(&namespace);
-            if self.made.remove(&namespace) || mends || self.done.get(&namespace) != Some(&plans) {
+            let done = self.done.get(&namespace).map(Vec::as_slice).unwrap_or_default();
+            if self.made.remove(&namespace) || mends || done != plans {
                 jobs.push(Job { namespace, plans, mends });
             }
         }
@@ -199,11 +215,15 @@ impl<'a> Term<'a> {
     fn take(&mut self, done: Vec<(Job, Option<Report>)>) {
         for (Job { namespace, plans, .. }, report) in done {
             let Some(report) = report else {
-                self.mends.insert(namespace.clone());
-                self.dirty.insert(namespace);
-                self.due = Some(Instant::now() + RETRY);
+                self.failed.insert(namespace);
+                self.retry = Some(Instant::now() + RETRY);
                 continue;
             };
+            if plans.is_empty() {
+                self.done.remove(&namespace);
+                self.reports.remove(&namespace);
+                continue;
+            }
             self.done.insert(namespace.clone(), plans);
             let had = self.reports.insert(namespace.clone(), report.clone()).unwrap_or_default();
             if had.taken != report.taken && !report.taken.is_empty() {

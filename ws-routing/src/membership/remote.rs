@@ -15,6 +15,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
@@ -29,6 +30,10 @@ const REPEAT: Duration = Duration::from_secs(10);
 
 /// How long a server may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// After how long a silence the kernel asks whether the server's machine is still there, and how often again: one that
+/// has vanished is found after 12 s.
+const PROBE: Duration = Duration::from_secs(4);
 
 /// How long a connection and the head of its answer may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -196,6 +201,9 @@ impl Lines {
         let stream = TcpStream::connect(authority)
             .await
             .map_err(|problem| RemoteError::Connect { authority: authority.into(), problem })?;
+        let keepalive = TcpKeepalive::new().with_time(PROBE).with_interval(PROBE).with_retries(2);
+        // Without it, silence is waited for.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(RemoteError::Http)?;
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
