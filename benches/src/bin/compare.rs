@@ -114,7 +114,7 @@ fn median(rounds: &[Round]) -> Round {
 const CONNECTS: usize = 2000;
 
 async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Round> {
-    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, &upstreams.addrs())? } else { Vec::new() };
+    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, upstreams.addrs())? } else { Vec::new() };
     let nodes: Vec<SocketAddr> = behind.iter().map(|(_, node)| *node).collect();
     let (process, addr) = peer.start(dir, if nodes.is_empty() { upstreams.addrs() } else { &nodes })?;
     let cpu = || Ok::<_, anyhow::Error>(process.usage()?.cpu.as_secs_f64() * 1e6);
