@@ -40,13 +40,15 @@ pub fn certificates_rotate(cluster: &Installed) {
         for _ in 0..2 {
             threads.spawn(|| admit(cluster, ns, &over, &admitted));
         }
-        let rotated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rotate(cluster)));
+        let rotated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            rotate(cluster);
+            let before = admitted.load(Ordering::Relaxed);
+            becomes("pods are admitted after it too", || admitted.load(Ordering::Relaxed) > before + 20);
+        }));
         over.store(true, Ordering::Relaxed);
         rotated.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    let admitted = admitted.into_inner();
-    eprintln!("{admitted} pods admitted meanwhile");
-    assert!(admitted > 50, "{admitted}");
+    eprintln!("{} pods admitted meanwhile", admitted.into_inner());
     cluster.gone(ns);
 }
 
