@@ -18,19 +18,13 @@ const DRAIN: u32 = 30;
 /// Time for which it serves on after it was told to end, in seconds: until nobody sends it new clients.
 const WITHDRAWAL: u32 = 5;
 
-/// Where the Secret with the certificate is seen.
-const TLS_DIR: &str = "/var/run/ws-tls";
-
-/// Where clients connect with TLS, when there is a certificate.
-const TLS_PORT: u16 = 8443;
-
 pub(super) fn objects(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Vec<Object> {
     let name = ring.group.balancer();
     let of = |kind, spec| Object::new(kind, ring, name.clone(), Role::Balancer, &spec);
     let selector = json!({"matchLabels": Role::Balancer.selector(ring)});
     let mut objects = vec![
         of(Kind::Deployment, deployment(ring, balancer, settings)),
-        of(Kind::Service, service(ring, balancer)),
+        of(Kind::Service, service(ring)),
         of(Kind::PodDisruptionBudget, json!({"maxUnavailable": 1, "selector": selector})),
     ];
     if let Some(range) = &balancer.spec.autoscaling {
@@ -40,12 +34,9 @@ pub(super) fn objects(ring: &Ring, balancer: &Balancer, settings: &Settings) -> 
     objects
 }
 
-fn service(ring: &Ring, balancer: &Balancer) -> Value {
+fn service(ring: &Ring) -> Value {
     let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "targetPort": port, "protocol": "TCP", "appProtocol": protocol});
-    let mut ports = vec![port("ws", names::BALANCER_PORT, "kubernetes.io/ws")];
-    if balancer.spec.tls_secret_name.is_some() {
-        ports.push(port("wss", TLS_PORT, "kubernetes.io/wss"));
-    }
+    let ports = [port("ws", names::BALANCER_PORT, "kubernetes.io/ws")];
     json!({"type": "ClusterIP", "selector": Role::Balancer.selector(ring), "ports": ports})
 }
 
@@ -66,16 +57,13 @@ fn deployment(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
 }
 
 fn pod(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
-    let mut volumes = vec![json!({
+    let volumes = [json!({
         "name": names::PEER_TOKEN,
         "secret": {
             "secretName": names::PEER_TOKEN,
             "items": [{"key": ring.group.as_str(), "path": names::PEER_TOKEN_FILE}],
         },
     })];
-    if let Some(secret) = &balancer.spec.tls_secret_name {
-        volumes.push(json!({"name": "tls", "secret": {"secretName": secret}}));
-    }
     json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -108,12 +96,8 @@ fn container(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
             "periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 2,
         })
     };
-    let mut ports = vec![port("ws", names::BALANCER_PORT), port("admin", names::ADMIN_PORT)];
-    let mut mounts = vec![mount(names::PEER_TOKEN, names::PEER_TOKEN_DIR)];
-    if balancer.spec.tls_secret_name.is_some() {
-        ports.push(port("wss", TLS_PORT));
-        mounts.push(mount("tls", TLS_DIR));
-    }
+    let ports = [port("ws", names::BALANCER_PORT), port("admin", names::ADMIN_PORT)];
+    let mounts = [mount(names::PEER_TOKEN, names::PEER_TOKEN_DIR)];
     let resources = balancer.spec.resources.as_ref().and_then(|told| serde_json::to_value(told).ok());
     json!({
         "name": names::BALANCER,
@@ -148,10 +132,5 @@ fn args(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Vec<String> {
     tell("redelivery", balancer.redelivery.clone());
     tell("max-connections", spec.max_connections.map(|most| most.to_string()));
     tell("allowed-origins", (!spec.allowed_origins.is_empty()).then(|| spec.allowed_origins.join(",")));
-    if spec.tls_secret_name.is_some() {
-        tell("tls-listen", Some(format!("0.0.0.0:{TLS_PORT}")));
-        tell("tls-cert", Some(format!("{TLS_DIR}/tls.crt")));
-        tell("tls-key", Some(format!("{TLS_DIR}/tls.key")));
-    }
     args
 }
