@@ -1,7 +1,9 @@
 //! What the benchmarks and the load tool are made of: `load` (clients that verify each byte), `upstream` (a bare echo
-//! server), `process` (programs that are measured), `peers` (the proxies that are compared).
+//! server), `sidecar` (the same behind what
+//! balancers speak to), `process` (programs that are measured), `peers` (the proxies that are compared).
 
 pub mod load;
 pub mod peers;
 pub mod process;
+pub mod sidecar;
 pub mod upstream;

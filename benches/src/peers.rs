@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
 use crate::process::Process;
 
@@ -19,10 +20,26 @@ pub enum Peer {
     Nginx,
     /// HAProxy with 32 KiB buffers.
     Haproxy,
+    /// Envoy with 32 KiB buffers: the program that `$ENVOY` names.
+    Envoy,
     /// Ours, a TCP connection for each leg.
     Balancer,
     /// Ours, legs to sidecars that share connections.
     Shared,
+    /// One of our sidecars, in front of the first upstream, behind a balancer with a TCP connection for each leg.
+    Proxy,
+    /// The same behind a balancer whose legs share connections.
+    ProxyShared,
+}
+
+/// A proxy that runs, and what has to run beside it. Dropping it ends them.
+#[derive(Debug)]
+pub struct Running {
+    /// What is measured.
+    pub process: Process,
+    /// Where clients connect.
+    pub addr: SocketAddr,
+    _beside: Vec<Process>,
 }
 
 /// The core that proxies are pinned to. Clients and upstreams have the next one.
@@ -35,7 +52,15 @@ impl Peer {
     ///
     /// When there is none.
     pub fn named(name: &str) -> Result<Self> {
-        let all = [Self::Nginx, Self::Haproxy, Self::Balancer, Self::Shared];
+        let all = [
+            Self::Nginx,
+            Self::Haproxy,
+            Self::Envoy,
+            Self::Balancer,
+            Self::Shared,
+            Self::Proxy,
+            Self::ProxyShared,
+        ];
         all.into_iter()
             .find(|peer| peer.name() == name)
             .with_context(|| format!("{name} is none of {}", all.map(Self::name).join(", ")))
@@ -47,34 +72,46 @@ impl Peer {
         match self {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
             Self::Balancer => "ws-balancer",
             Self::Shared => "ws-balancer-shared",
+            Self::Proxy => "ws-proxy",
+            Self::ProxyShared => "ws-proxy-shared",
         }
     }
 
-    /// Whether sidecars stand before its upstreams.
-    #[must_use]
-    pub fn wants_sidecars(self) -> bool {
-        self == Self::Shared
-    }
-
-    /// Starts it in front of `upstreams`; its process and where it listens. `dir` takes its configuration.
+    /// Starts it in front of `upstreams`. `dir` takes its configuration.
     ///
     /// # Errors
     ///
     /// When it is not installed, or does not begin to listen.
-    pub fn start(self, dir: &Path, upstreams: &[SocketAddr]) -> Result<(Process, SocketAddr)> {
+    pub fn start(self, dir: &Path, upstreams: &Upstreams) -> Result<Running> {
         let listen = free()?;
+        let plain = upstreams.addrs();
         let (program, args) = match self {
-            Self::Nginx => nginx(dir, listen, upstreams)?,
-            Self::Haproxy => haproxy(dir, listen, upstreams)?,
-            Self::Balancer => balancer(listen, upstreams, "tcp")?,
-            Self::Shared => balancer(listen, upstreams, "shared")?,
+            Self::Nginx => nginx(dir, listen, plain)?,
+            Self::Haproxy => haproxy(dir, listen, plain)?,
+            Self::Envoy => envoy(dir, listen, plain)?,
+            Self::Balancer => balancer(listen, plain, "tcp")?,
+            Self::Shared => {
+                // Sidecars that hold the app within: what else runs beside the proxy must not slow its clients down.
+                let behind = Upstreams::sidecars()?;
+                let (program, args) = balancer(listen, behind.addrs(), "shared")?;
+                let process = started(CORE, &program, &args, listen)?;
+                return Ok(Running { process, addr: listen, _beside: vec![behind.process] });
+            }
+            Self::Proxy => return sidecar(listen, plain[0], "tcp"),
+            Self::ProxyShared => return sidecar(listen, plain[0], "shared"),
         };
-        let mut process = Process::start(CORE, &program, &args)?;
-        process.listens(listen)?;
-        Ok((process, listen))
+        let process = started(CORE, &program, &args, listen)?;
+        Ok(Running { process, addr: listen, _beside: Vec::new() })
     }
+}
+
+fn started(core: usize, program: &Path, args: &[String], listen: SocketAddr) -> Result<Process> {
+    let mut process = Process::start(core, program, args)?;
+    process.listens(listen)?;
+    Ok(process)
 }
 
 /// An address that nobody listens on.
@@ -150,52 +187,90 @@ fn balancer(listen: SocketAddr, upstreams: &[SocketAddr], legs: &str) -> Result<
     Ok((own("ws-balancer")?, args.map(ToString::to_string).to_vec()))
 }
 
-/// Starts a sidecar before each of `apps`, on that core; where they listen.
-///
-/// # Errors
-///
-/// When one does not begin to listen.
-pub fn sidecars(core: usize, apps: &[SocketAddr]) -> Result<Vec<(Process, SocketAddr)>> {
-    let nodes = apps.iter().map(|_| free()).collect::<Result<Vec<_>>>()?;
-    let members = nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let start = |(node, app): (&SocketAddr, &SocketAddr)| {
-        let args = [
-            ("--listen", node.to_string()),
-            ("--node", node.to_string()),
-            ("--api", free()?.to_string()),
-            ("--admin", free()?.to_string()),
-            ("--app", format!("ws://{app}")),
-            ("--members", format!("static:{members}")),
-        ];
-        let args: Vec<String> = args.into_iter().flat_map(|(flag, value)| [flag.into(), value]).collect();
-        let mut process = Process::start(core, &own("ws-proxy")?, &args)?;
-        process.listens(*node)?;
-        Ok((process, *node))
-    };
-    nodes.iter().zip(apps).map(start).collect()
+fn envoy(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(PathBuf, Vec<String>)> {
+    let address = |addr: &SocketAddr| json!({ "socket_address": { "address": addr.ip().to_string(), "port_value": addr.port() } });
+    let nodes: Vec<_> =
+        upstreams.iter().map(|addr| json!({ "endpoint": { "address": address(addr) } })).collect();
+    let route = json!({ "match": { "prefix": "/" }, "route": {
+        "cluster": "nodes", "timeout": "0s", "hash_policy": [{ "header": { "header_name": "ws-user-id" } }] } });
+    let http = "type.googleapis.com/envoy.extensions.filters";
+    let manager = json!({
+        "@type": format!("{http}.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "clients",
+        "upgrade_configs": [{ "upgrade_type": "websocket" }],
+        "stream_idle_timeout": "0s",
+        "http_filters": [{ "name": "envoy.filters.http.router",
+            "typed_config": { "@type": format!("{http}.http.router.v3.Router") } }],
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
+    });
+    let config = json!({ "static_resources": {
+        "listeners": [{ "address": address(&listen), "per_connection_buffer_limit_bytes": 32768,
+            "filter_chains": [{ "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }] }] }],
+        "clusters": [{ "name": "nodes", "type": "STATIC", "lb_policy": "RING_HASH", "per_connection_buffer_limit_bytes": 32768,
+            "circuit_breakers": { "thresholds": [{ "max_connections": 20000, "max_requests": 20000, "max_pending_requests": 20000 }] },
+            "load_assignment": { "cluster_name": "nodes", "endpoints": [{ "lb_endpoints": nodes }] } }],
+    } });
+    let file = dir.join("envoy.json");
+    fs::write(&file, config.to_string())?;
+    let program = env::var_os("ENVOY").map_or_else(|| "envoy".into(), PathBuf::from);
+    let args = ["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error", "-c"];
+    let args = args.map(String::from).into_iter().chain([file.display().to_string()]).collect();
+    Ok((program, args))
+}
+
+/// A sidecar before `app`, which is measured, and a balancer before that.
+fn sidecar(listen: SocketAddr, app: SocketAddr, legs: &str) -> Result<Running> {
+    let node = free()?;
+    let args = [
+        ("--listen", node.to_string()),
+        ("--node", node.to_string()),
+        ("--api", free()?.to_string()),
+        ("--admin", free()?.to_string()),
+        ("--app", format!("ws://{app}")),
+        ("--members", format!("static:{node}")),
+    ];
+    let args: Vec<String> = args.into_iter().flat_map(|(flag, value)| [flag.into(), value]).collect();
+    let process = started(CORE, &own("ws-proxy")?, &args, node)?;
+    let (program, args) = balancer(listen, &[node], legs)?;
+    let balancer = started(CORE + 1, &program, &args, listen)?;
+    Ok(Running { process, addr: listen, _beside: vec![balancer] })
 }
 
 /// Three echo servers in one process, on the core that proxies do not have.
 #[derive(Debug)]
 pub struct Upstreams {
     addrs: Vec<SocketAddr>,
-    _process: Process,
+    process: Process,
 }
 
 impl Upstreams {
-    /// Starts them.
+    /// Starts plain ones.
     ///
     /// # Errors
     ///
     /// When they do not begin to listen.
     pub fn start() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// Starts sidecars, each with an app within.
+    ///
+    /// # Errors
+    ///
+    /// When they do not begin to listen.
+    pub fn sidecars() -> Result<Self> {
+        Self::with(&["--sidecars"])
+    }
+
+    fn with(args: &[&str]) -> Result<Self> {
         let addrs = (0..3).map(|_| free()).collect::<Result<Vec<_>>>()?;
-        let args: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+        let args: Vec<String> =
+            args.iter().map(|&arg| arg.into()).chain(addrs.iter().map(ToString::to_string)).collect();
         let mut process = Process::start(CORE + 1, &own("echo")?, &args)?;
         for addr in &addrs {
             process.listens(*addr)?;
         }
-        Ok(Self { addrs, _process: process })
+        Ok(Self { addrs, process })
     }
 
     /// Where they listen.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::time::Instant;
 
 /// A running program and its children. Dropping it ends it.
@@ -83,6 +84,17 @@ impl Process {
         }
         Ok(usage)
     }
+}
+
+/// Keeps this program on one core: what loads a proxy must not take turns with it.
+///
+/// # Errors
+///
+/// When the machine has no such core.
+pub fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot stay on core {core}"))
 }
 
 fn first(text: &str) -> Result<u64> {

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha1::{Digest as _, Sha1};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
 };
 
 use crate::load::{head, mask};
@@ -19,12 +19,13 @@ pub async fn serve(listener: TcpListener) -> Result<()> {
     loop {
         let (io, _) = listener.accept().await?;
         // A client that breaks off ends its own connection only.
+        io.set_nodelay(true)?;
         tokio::spawn(async move { drop(echo(io).await) });
     }
 }
 
-async fn echo(mut io: TcpStream) -> Result<()> {
-    io.set_nodelay(true)?;
+/// Echoes what comes on one connection, from its handshake to its end.
+pub(crate) async fn echo<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) -> Result<()> {
     let mut read = handshake(&mut io).await?;
     let mut out = Vec::new();
     loop {
@@ -47,7 +48,7 @@ async fn echo(mut io: TcpStream) -> Result<()> {
 }
 
 /// Answers the upgrade; what came behind it.
-async fn handshake(io: &mut TcpStream) -> Result<Vec<u8>> {
+async fn handshake<I: AsyncRead + AsyncWrite + Unpin>(io: &mut I) -> Result<Vec<u8>> {
     let mut read = Vec::with_capacity(40 * 1024);
     let end = loop {
         if let Some(end) = read.windows(4).position(|w| w == b"\r\n\r\n") {

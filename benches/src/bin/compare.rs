@@ -6,12 +6,13 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use benches::{
     load::Echo,
-    peers::{CORE, Peer, Upstreams, sidecars},
+    peers::{CORE, Peer, Upstreams},
+    process::pin,
 };
 use clap::Parser;
 
@@ -30,13 +31,15 @@ struct Args {
     /// Rounds; the median is shown.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Which proxies, the first being the measure: nginx, haproxy, ws-balancer, ws-balancer-shared.
+    /// Which proxies, the first being the measure: nginx, haproxy, envoy, ws-balancer, ws-balancer-shared, ws-proxy,
+    /// ws-proxy-shared.
     #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared")]
     peers: Vec<String>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    pin(CORE + 1)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(args))
 }
@@ -114,10 +117,9 @@ fn median(rounds: &[Round]) -> Round {
 const CONNECTS: usize = 2000;
 
 async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Round> {
-    let behind = if peer.wants_sidecars() { sidecars(CORE + 1, upstreams.addrs())? } else { Vec::new() };
-    let nodes: Vec<SocketAddr> = behind.iter().map(|(_, node)| *node).collect();
-    let (process, addr) = peer.start(dir, if nodes.is_empty() { upstreams.addrs() } else { &nodes })?;
-    let cpu = || Ok::<_, anyhow::Error>(process.usage()?.cpu.as_secs_f64() * 1e6);
+    let running = peer.start(dir, upstreams)?;
+    let addr = running.addr;
+    let cpu = || Ok::<_, anyhow::Error>(running.process.usage()?.cpu.as_secs_f64() * 1e6);
     let mut echo = Echo::connect(addr, load.connections, load.size).await?;
     echo.run(load.messages / 5, None).await?;
     let before = cpu()?;

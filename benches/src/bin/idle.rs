@@ -6,12 +6,13 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use benches::{
     load::Echo,
-    peers::{CORE, Peer, Upstreams, sidecars},
+    peers::{CORE, Peer, Upstreams},
+    process::pin,
 };
 use clap::Parser;
 
@@ -21,8 +22,12 @@ struct Args {
     /// Connections.
     #[arg(long, value_delimiter = ',', default_value = "1000,5000,9000")]
     connections: Vec<usize>,
-    /// Which proxies: nginx, haproxy, ws-balancer, ws-balancer-shared.
-    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared")]
+    /// Which proxies: nginx, haproxy, envoy, ws-balancer, ws-balancer-shared, ws-proxy, ws-proxy-shared.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared,ws-proxy,ws-proxy-shared"
+    )]
     peers: Vec<String>,
     /// For how long they are idle, in seconds.
     #[arg(long, default_value_t = 3)]
@@ -31,6 +36,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    pin(CORE + 1)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(args))
 }
@@ -44,13 +50,10 @@ async fn run(args: Args) -> Result<()> {
     for &connections in &args.connections {
         for name in &args.peers {
             let peer = Peer::named(name)?;
-            let behind =
-                if peer.wants_sidecars() { sidecars(CORE + 1, upstreams.addrs())? } else { Vec::new() };
-            let nodes: Vec<SocketAddr> = behind.iter().map(|(_, node)| *node).collect();
-            let nodes = if nodes.is_empty() { upstreams.addrs() } else { &nodes };
-            let (process, addr) = peer.start(&dir, nodes)?;
+            let running = peer.start(&dir, &upstreams)?;
+            let process = &running.process;
             let empty = process.usage()?.resident;
-            let mut echo = Echo::connect(addr, connections, 64).await.context(peer.name())?;
+            let mut echo = Echo::connect(running.addr, connections, 64).await.context(peer.name())?;
             echo.run(connections as u64, None).await?;
             let before = process.usage()?.cpu;
             tokio::time::sleep(Duration::from_secs(args.idle)).await;
