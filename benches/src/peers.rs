@@ -175,16 +175,12 @@ fn haproxy(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(
 fn balancer(listen: SocketAddr, upstreams: &[SocketAddr], legs: &str) -> Result<(PathBuf, Vec<String>)> {
     let members = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let args = [
-        "--listen",
-        &listen.to_string(),
-        "--admin",
-        &free()?.to_string(),
-        "--members",
-        &format!("static:{members}"),
-        "--legs",
-        legs,
+        ("--listen", listen.to_string()),
+        ("--admin", free()?.to_string()),
+        ("--members", format!("static:{members}")),
+        ("--legs", legs.into()),
     ];
-    Ok((own("ws-balancer")?, args.map(ToString::to_string).to_vec()))
+    Ok((own("ws-balancer")?, flags(args)))
 }
 
 fn envoy(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(PathBuf, Vec<String>)> {
@@ -218,19 +214,49 @@ fn envoy(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(Pa
     Ok((program, args))
 }
 
-/// A sidecar before `app`, which is measured, and a balancer before that.
-fn sidecar(listen: SocketAddr, app: SocketAddr, legs: &str) -> Result<Running> {
-    let node = free()?;
+/// Starts a balancer that reads its members from `file`, with its metrics at the second address.
+///
+/// # Errors
+///
+/// When it does not begin to listen.
+pub fn balancer_of(file: &Path, legs: &str) -> Result<(Process, SocketAddr, SocketAddr)> {
+    let (listen, admin) = (free()?, free()?);
+    let args = [
+        ("--listen", listen.to_string()),
+        ("--admin", admin.to_string()),
+        ("--members", format!("file:{}", file.display())),
+        ("--legs", legs.into()),
+    ];
+    let process = started(CORE, &own("ws-balancer")?, &flags(args), listen)?;
+    Ok((process, listen, admin))
+}
+
+/// Starts a sidecar alone in its ring, before `app`, with its API at the second address.
+///
+/// # Errors
+///
+/// When it does not begin to listen.
+pub fn sidecar_of(app: &str) -> Result<(Process, SocketAddr, SocketAddr)> {
+    let (node, api) = (free()?, free()?);
     let args = [
         ("--listen", node.to_string()),
         ("--node", node.to_string()),
-        ("--api", free()?.to_string()),
+        ("--api", api.to_string()),
         ("--admin", free()?.to_string()),
-        ("--app", format!("ws://{app}")),
+        ("--app", app.into()),
         ("--members", format!("static:{node}")),
     ];
-    let args: Vec<String> = args.into_iter().flat_map(|(flag, value)| [flag.into(), value]).collect();
-    let process = started(CORE, &own("ws-proxy")?, &args, node)?;
+    let process = started(CORE, &own("ws-proxy")?, &flags(args), node)?;
+    Ok((process, node, api))
+}
+
+fn flags<const N: usize>(args: [(&str, String); N]) -> Vec<String> {
+    args.into_iter().flat_map(|(flag, value)| [flag.into(), value]).collect()
+}
+
+/// A sidecar before `app`, which is measured, and a balancer before that.
+fn sidecar(listen: SocketAddr, app: SocketAddr, legs: &str) -> Result<Running> {
+    let (process, node, _) = sidecar_of(&format!("ws://{app}"))?;
     let (program, args) = balancer(listen, &[node], legs)?;
     let balancer = started(CORE + 1, &program, &args, listen)?;
     Ok(Running { process, addr: listen, _beside: vec![balancer] })
@@ -260,6 +286,15 @@ impl Upstreams {
     /// When they do not begin to listen.
     pub fn sidecars() -> Result<Self> {
         Self::with(&["--sidecars"])
+    }
+
+    /// Starts applications behind HTTP, which answer each POST with its body.
+    ///
+    /// # Errors
+    ///
+    /// When they do not begin to listen.
+    pub fn http() -> Result<Self> {
+        Self::with(&["--http"])
     }
 
     fn with(args: &[&str]) -> Result<Self> {

@@ -68,22 +68,35 @@ impl Process {
     ///
     /// When `/proc` does not tell.
     pub fn usage(&self) -> Result<Usage> {
-        let mut usage = Usage { cpu: Duration::ZERO, resident: 0 };
-        let mut pids = vec![self.child.id()];
-        while let Some(pid) = pids.pop() {
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                let task = task?.path();
-                let run: u64 = first(&fs::read_to_string(task.join("schedstat"))?)?;
-                usage.cpu += Duration::from_nanos(run);
-                let children = fs::read_to_string(task.join("children")).unwrap_or_default();
-                pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-            }
-            let pages = fs::read_to_string(format!("/proc/{pid}/statm"))?;
-            let pages: u64 = pages.split_whitespace().nth(1).context("statm")?.parse()?;
-            usage.resident += pages * 4096;
-        }
-        Ok(usage)
+        usage_of(self.child.id())
     }
+}
+
+/// What this program has used until now.
+///
+/// # Errors
+///
+/// When `/proc` does not tell.
+pub fn own_usage() -> Result<Usage> {
+    usage_of(std::process::id())
+}
+
+fn usage_of(pid: u32) -> Result<Usage> {
+    let mut usage = Usage { cpu: Duration::ZERO, resident: 0 };
+    let mut pids = vec![pid];
+    while let Some(pid) = pids.pop() {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?.path();
+            let run: u64 = first(&fs::read_to_string(task.join("schedstat"))?)?;
+            usage.cpu += Duration::from_nanos(run);
+            let children = fs::read_to_string(task.join("children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        let pages = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+        let pages: u64 = pages.split_whitespace().nth(1).context("statm")?.parse()?;
+        usage.resident += pages * 4096;
+    }
+    Ok(usage)
 }
 
 /// Keeps this program on one core: what loads a proxy must not take turns with it.

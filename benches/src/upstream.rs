@@ -8,7 +8,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::load::{head, mask};
+use crate::load::{head, mask, message};
 
 /// Echoes whatever connects, for ever.
 ///
@@ -21,6 +21,43 @@ pub async fn serve(listener: TcpListener) -> Result<()> {
         // A client that breaks off ends its own connection only.
         io.set_nodelay(true)?;
         tokio::spawn(async move { drop(echo(io).await) });
+    }
+}
+
+/// Answers each POST with its body, for ever.
+///
+/// # Errors
+///
+/// When nothing can be accepted.
+pub async fn serve_http(listener: TcpListener) -> Result<()> {
+    loop {
+        let (mut io, _) = listener.accept().await?;
+        io.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let mut read = Vec::new();
+            loop {
+                match message(&read) {
+                    Ok(Some(len)) => {
+                        let end = read.windows(4).position(|w| w == b"\r\n\r\n").map_or(len, |at| at + 4);
+                        let mut out = format!(
+                            "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
+                            len - end
+                        )
+                        .into_bytes();
+                        out.extend_from_slice(&read[end..len]);
+                        read.drain(..len);
+                        if io.write_all(&out).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => match io.read_buf(&mut read).await {
+                        Ok(n) if n > 0 => {}
+                        _ => return,
+                    },
+                    Err(_) => return,
+                }
+            }
+        });
     }
 }
 

@@ -26,11 +26,14 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "64")]
     connections: Vec<usize>,
     /// Round trips in a round.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 40_000)]
     messages: u64,
-    /// Rounds; the median is shown.
-    #[arg(long, default_value_t = 3)]
+    /// Rounds; medians are shown, of ratios too.
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Round trips a second, of all connections together; without it, as many as come back.
+    #[arg(long)]
+    rate: Option<f64>,
     /// Which proxies, the first being the measure: nginx, haproxy, envoy, ws-balancer, ws-balancer-shared, ws-proxy,
     /// ws-proxy-shared.
     #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared")]
@@ -50,15 +53,15 @@ async fn run(args: Args) -> Result<()> {
     let peers = args.peers.iter().map(|name| Peer::named(name)).collect::<Result<Vec<_>>>()?;
     let upstreams = Upstreams::start()?;
     println!(
-        "| bytes | connections | proxy | µs a round trip | ratio | µs a connection | ratio | p50 µs | p99 µs |"
+        "| bytes | connections | proxy | µs a round trip | ratio | µs a connection | ratio | p50 µs | p99 µs | ratio |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &size in &args.sizes {
         for &connections in &args.connections {
             let mut rounds: Vec<Vec<Round>> = peers.iter().map(|_| Vec::new()).collect();
             for _ in 0..args.rounds {
                 for (peer, rounds) in peers.iter().zip(&mut rounds) {
-                    let load = Load { connections, size, messages: args.messages };
+                    let load = Load { connections, size, messages: args.messages, rate: args.rate };
                     rounds.push(round(*peer, &dir, &upstreams, &load).await.context(peer.name())?);
                 }
             }
@@ -69,20 +72,25 @@ async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line for each proxy; the first is what the others are measured by.
+/// Prints a line for each proxy; the first is what the others are measured by, round by round: the machine is not the
+/// same in the next one.
 fn show(peers: &[Peer], rounds: &[Vec<Round>], size: usize, connections: usize) {
-    let medians: Vec<Round> = rounds.iter().map(|rounds| median(rounds)).collect();
-    let Some(base) = medians.first() else { return };
-    for (peer, round) in peers.iter().zip(&medians) {
+    let Some(base) = rounds.first() else { return };
+    for (peer, rounds) in peers.iter().zip(rounds) {
+        let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
+        let ratio = |figure: fn(&Round) -> f64| {
+            median(rounds.iter().zip(base).map(|(round, base)| figure(round) / figure(base)).collect())
+        };
         println!(
-            "| {size} | {connections} | {} | {:.2} | {:.2} | {:.0} | {:.2} | {:.0} | {:.0} |",
+            "| {size} | {connections} | {} | {:.2} | {:.2} | {:.0} | {:.2} | {:.0} | {:.0} | {:.2} |",
             peer.name(),
-            round.trip,
-            round.trip / base.trip,
-            round.connection,
-            round.connection / base.connection,
-            round.p50,
-            round.p99,
+            of(|r| r.trip),
+            ratio(|r| r.trip),
+            of(|r| r.connection),
+            ratio(|r| r.connection),
+            of(|r| r.p50),
+            of(|r| r.p99),
+            ratio(|r| r.p99),
         );
     }
 }
@@ -93,6 +101,7 @@ struct Load {
     connections: usize,
     size: usize,
     messages: u64,
+    rate: Option<f64>,
 }
 
 /// Microseconds: of the proxy's CPU a round trip and a connection, and of latency.
@@ -104,13 +113,9 @@ struct Round {
     p99: f64,
 }
 
-fn median(rounds: &[Round]) -> Round {
-    let of = |figure: fn(&Round) -> f64| {
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
-    };
-    Round { trip: of(|r| r.trip), connection: of(|r| r.connection), p50: of(|r| r.p50), p99: of(|r| r.p99) }
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// How many connections are opened and closed to see what one costs.
@@ -121,9 +126,9 @@ async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Re
     let addr = running.addr;
     let cpu = || Ok::<_, anyhow::Error>(running.process.usage()?.cpu.as_secs_f64() * 1e6);
     let mut echo = Echo::connect(addr, load.connections, load.size).await?;
-    echo.run(load.messages / 5, None).await?;
+    echo.run(load.messages / 5, load.rate).await?;
     let before = cpu()?;
-    let echoed = echo.run(load.messages, None).await?;
+    let echoed = echo.run(load.messages, load.rate).await?;
     let trip = (cpu()? - before) / load.messages as f64;
     echo.close().await?;
     let before = cpu()?;

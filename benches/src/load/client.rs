@@ -1,17 +1,17 @@
 //! One WebSocket client, as cheap as it can be: what it costs must not hide what the proxy costs.
 
-use std::net::SocketAddr;
+use std::{cell::Cell, net::SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
 /// A connected client.
 #[derive(Debug)]
-pub struct Client {
-    io: TcpStream,
+pub struct Client<I = TcpStream> {
+    io: I,
     /// Read and not consumed.
     read: Vec<u8>,
     /// What the next frame is made in.
@@ -30,12 +30,23 @@ impl Client {
     ///
     /// When the handshake is not answered 101.
     pub async fn connect(addr: SocketAddr, key: &str, size: usize) -> Result<Self> {
-        ensure!(size >= 8, "a payload holds a number of 8 bytes");
-        let mut io = TcpStream::connect(addr).await.context("connect")?;
+        let io = TcpStream::connect(addr).await.context("connect")?;
         io.set_nodelay(true)?;
+        Self::over(io, &format!("ws-user-id: {key}\r\n"), size).await
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
+    /// Shakes hands over `io`, with those lines in the head too.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake is not answered 101.
+    pub async fn over(mut io: I, lines: &str, size: usize) -> Result<Self> {
+        ensure!(size >= 8, "a payload holds a number of 8 bytes");
         let head = format!(
-            "GET / HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nws-user-id: {key}\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
         );
         io.write_all(head.as_bytes()).await?;
         let mut read = Vec::with_capacity(1024);
@@ -110,6 +121,27 @@ impl Client {
         pong.extend_from_slice(&[0; 4]);
         pong.extend_from_slice(&self.read[start..end]);
         Ok(self.io.write_all(&pong).await?)
+    }
+
+    /// Reads messages and counts them, for ever; pings are answered.
+    ///
+    /// # Errors
+    ///
+    /// When a Close comes, or the connection is lost.
+    pub async fn count(&mut self, count: &Cell<u64>) -> Result<()> {
+        loop {
+            let mut done = 0;
+            while let Some((opcode, start, end)) = frame(&self.read[done..]) {
+                match opcode {
+                    1 | 2 => count.set(count.get() + 1),
+                    9 => self.pong(done + start, done + end).await?,
+                    _ => bail!("a frame with opcode {opcode}"),
+                }
+                done += end;
+            }
+            self.read.drain(..done);
+            ensure!(self.io.read_buf(&mut self.read).await? > 0, "closed");
+        }
     }
 
     /// Says that it goes, and waits until the proxy has closed the connection.

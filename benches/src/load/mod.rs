@@ -2,7 +2,10 @@
 
 mod client;
 mod echo;
+mod post;
 
 pub use client::Client;
 pub(crate) use client::{head, mask};
 pub use echo::{Echo, Echoed};
+pub(crate) use post::message;
+pub use post::{Poster, get};

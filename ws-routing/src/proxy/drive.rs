@@ -458,6 +458,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Future for Drive<C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         self.now = self.epoch.elapsed();
+        self.sockets.woken();
         self.take_orders(cx);
         self.act(cx);
         for _ in 0..ROUNDS {

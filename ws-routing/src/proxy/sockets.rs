@@ -18,6 +18,14 @@ pub(super) struct Sockets<C> {
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
+    /// The task has been woken, for whichever of them.
+    pub(super) fn woken(&mut self) {
+        self.client.woken();
+        for leg in self.current.iter_mut().chain(&mut self.next) {
+            leg.woken();
+        }
+    }
+
     pub(super) fn blocked(&self) -> Blocked {
         Blocked { client: self.client.blocked(), leg: self.current.as_ref().is_some_and(Wire::blocked) }
     }

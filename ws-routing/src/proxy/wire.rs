@@ -24,6 +24,8 @@ pub(crate) struct Wire<S> {
     pending: Vec<u8>,
     written: usize,
     broken: bool,
+    /// The last read found nothing, and the task has not been woken since.
+    parked: bool,
 }
 
 /// Bytes to be consumed: what was held, then what was read.
@@ -79,7 +81,12 @@ thread_local! {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `held` is what was read behind the handshake.
     pub(crate) fn new(io: S, held: &[u8]) -> Self {
-        Self { io, held: held.to_vec(), pending: Vec::new(), written: 0, broken: false }
+        Self { io, held: held.to_vec(), pending: Vec::new(), written: 0, broken: false, parked: false }
+    }
+
+    /// The task has been woken: a read may find something.
+    pub(crate) fn woken(&mut self) {
+        self.parked = false;
     }
 
     /// Whether something waits to be written.
@@ -140,7 +147,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     ///
     /// The input has to be given back by [`Wire::give_back`].
     pub(crate) fn read(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        if self.held.is_empty() { self.read_scratch(cx) } else { self.read_behind(cx) }
+        if self.parked {
+            return Poll::Pending;
+        }
+        let read = if self.held.is_empty() { self.read_scratch(cx) } else { self.read_behind(cx) };
+        self.parked = read.is_pending();
+        read
     }
 
     fn read_scratch(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
@@ -223,7 +235,12 @@ impl Wire<LegStream> {
     /// As [`Wire::read`], without a copy where the leg's trunk lends what it has read.
     pub(crate) fn read_leg(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let LegStream::Shared(leg) = &mut self.io else { return self.read(cx) };
-        let bytes = ready!(leg.poll_lend(cx));
+        if self.parked {
+            return Poll::Pending;
+        }
+        let lent = leg.poll_lend(cx);
+        self.parked = lent.is_pending();
+        let bytes = ready!(lent);
         let fresh = bytes.len();
         if self.held.is_empty() || fresh == 0 {
             return Poll::Ready(Input { source: Source::Lent(bytes), fresh });

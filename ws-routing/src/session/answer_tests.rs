@@ -17,8 +17,9 @@ use super::{
         reply::Heard,
     },
     drive::Drive,
-    relay::{Session, Shape},
+    relay::Session,
     seat::{Guest, Seats},
+    shape::Shape,
 };
 use crate::{
     frame::{Opcode, write},

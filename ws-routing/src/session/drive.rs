@@ -268,6 +268,7 @@ impl Future for Drive<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
         self.now = self.epoch.elapsed();
+        self.sockets.woken();
         self.take_orders(cx);
         for _ in 0..ROUNDS {
             if let Some(finished) = self.finishing {
@@ -293,6 +294,12 @@ struct Sockets {
 }
 
 impl Sockets {
+    /// The task has been woken, for whichever of them.
+    fn woken(&mut self) {
+        self.leg.woken();
+        self.app.woken();
+    }
+
     /// The client's side is the leg's, the leg's side the app's.
     fn blocked(&self) -> Blocked {
         Blocked { client: self.leg.blocked(), leg: self.app.blocked() }

@@ -11,9 +11,10 @@ use tokio::{
 use super::{
     drive::Drive,
     fence::{Fenced, Fences},
-    relay::{Session, Shape, Within},
+    relay::Session,
     route_field::RouteField,
     seat::{Guest, Seated, Seats, Whither},
+    shape::{Shape, Within},
 };
 use crate::{
     app::{App, AppError, AppLeg, FarEnd},

@@ -10,8 +10,9 @@ use tokio::{
 
 use super::{
     drive::Drive,
-    relay::{Finished, Session, Shape},
+    relay::{Finished, Session},
     seat::{Guest, Seats},
+    shape::Shape,
 };
 use crate::{
     frame::{Opcode, write},

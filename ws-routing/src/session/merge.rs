@@ -92,7 +92,7 @@ mod tests {
     use crate::{
         frame::write,
         proxy::relay::{Nonce, Ping, Settings},
-        session::relay::Shape,
+        session::shape::Shape,
     };
 
     #[derive(Default)]

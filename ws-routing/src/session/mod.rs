@@ -14,6 +14,7 @@ mod relay;
 mod route_field;
 mod seat;
 mod sender;
+mod shape;
 mod sidecar;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::shape::{Shape, Within};
 use crate::{
     contract::MOVED_TO,
     frame::{Control, Decoder, Kind, Opcode, close_payload},
@@ -479,24 +480,4 @@ impl Session {
     pub(super) fn mask(&self) -> [u8; 4] {
         (self.asked_app.nonce().0 as u32).to_be_bytes()
     }
-}
-
-/// What a session's handshake has settled.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// permessage-deflate was agreed.
-    pub(crate) compressed: bool,
-    /// It takes the place of another leg.
-    pub(crate) moved_in: bool,
-    /// The app's end of the stream, if that is within this process.
-    pub(crate) within: Option<Within>,
-}
-
-/// An app's end within this process: it is told which frames are the balancer's own, and which are ours.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Within {
-    /// What a ping of ours before a message that is not the client's carries.
-    pub(crate) mark: Nonce,
-    /// Whether something stands behind it that may be dead.
-    pub(crate) pinged: bool,
 }

@@ -19,6 +19,10 @@ use super::{
 /// So many bytes may wait for the socket; then legs have to wait.
 const BACKLOG: usize = 256 * 1024;
 
+/// So many bytes wait only if the far end provokes answers and takes none: all that the legs of one who keeps to the
+/// protocol can make wait is the backlog, and a few headers for each.
+const UNTAKEN: usize = 8 * 1024 * 1024;
+
 /// From here on a leg's bytes are written at once: to copy them would cost more than to write alone.
 const DIRECT: usize = 4096;
 
@@ -65,6 +69,11 @@ struct Leg {
     waits: bool,
     /// We say nothing more; what was put up to here has to be written by then.
     finished: Option<u64>,
+}
+
+fn direct_from() -> usize {
+    static N: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *N.get_or_init(|| std::env::var("X_DIRECT").ok().and_then(|n| n.parse().ok()).unwrap_or(DIRECT))
 }
 
 impl Mux {
@@ -132,7 +141,7 @@ impl Mux {
         }
         state.credit -= len;
         let bytes = &bytes[..len];
-        if len >= DIRECT && !self.taken && self.waiting.is_empty() {
+        if len >= direct_from() && !self.taken && self.waiting.is_empty() {
             self.write_through(leg, bytes, direct);
         } else {
             self.frame(leg, Kind::Data, bytes);
@@ -280,6 +289,9 @@ impl Mux {
         opened: &mut Vec<u32>,
         wake: &mut Vec<Waker>,
     ) -> Result<(), Violation> {
+        if self.out.len() > UNTAKEN {
+            return Err(Violation("takes none of the answers that it asks for"));
+        }
         self.compact();
         loop {
             if let Some((leg, missing)) = self.within {

@@ -104,6 +104,20 @@ fn a_leg_that_is_not_read_takes_a_window_and_holds_up_no_other() {
 }
 
 #[test]
+fn whoever_provokes_answers_and_takes_none_is_cut() {
+    // Each of these is refused, and the refusal waits to be written.
+    let mut mux = Mux::new(1);
+    let opens = |turn: u32| {
+        (0..4096_u32).flat_map(move |n| Header { leg: turn * 4096 + n, kind: Kind::Open, len: 0 }.encode())
+    };
+    let cut = (0..1024).find_map(|turn| {
+        let mut input = BytesMut::from_iter(opens(turn));
+        mux.receive(&mut input, &mut Vec::new(), &mut Vec::new()).err()
+    });
+    assert!(cut.expect("cut, sooner or later").to_string().contains("takes none"));
+}
+
+#[test]
 fn whoever_does_not_keep_to_the_protocol_is_cut() {
     let frame = |leg, kind, len| Header { leg, kind, len }.encode().to_vec();
     let receive = |frames: &[Vec<u8>]| {
