@@ -4,8 +4,9 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use anyhow::{Context as _, Result};
@@ -114,13 +115,21 @@ fn started(core: usize, program: &Path, args: &[String], listen: SocketAddr) -> 
     Ok(process)
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on, whose port no client is given.
 ///
 /// # Errors
 ///
 /// When the kernel has none.
 pub fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two programs that run at once begin apart. Below 32,768: ports above are given to clients, thousands at a time.
+    let first = (std::process::id() % 100) as u16 * 100;
+    let tries = 10_000;
+    (0..tries)
+        .map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % tries)
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .find(|addr| TcpListener::bind(addr).is_ok())
+        .context("no port between 20,000 and 30,000 is free")
 }
 
 /// One of our own programs, from the folder of the program that runs.
