@@ -253,12 +253,14 @@
 //! | `api` | the HTTP API: sends, presence, closes | `proxy` |
 //! | `peer` | how the processes of a ring know each other | `proxy` |
 //! | `serve`, `drain`, `admin`, `metrics` | the life of a process | `proxy` |
+//! | `tls` | a certificate in files, exchanged while clients come; WebSockets over HTTP/2 | `tls` |
 //! | `cli` | what the binaries' command lines share | `cli` |
 //!
 //! # Features
 //!
 //! The default is none of them: key, node, rendezvous and fixed members, without an async runtime. Features add API and
 //! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `cli` what command lines need,
+//! `tls` clients that come by TLS and HTTP/2 (rustls with *ring*),
 //! `kube` Kubernetes (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
 //!
 //! There is no `no_std` build, not even of the default: which of its loops a processor can run is asked of `std`.
@@ -297,6 +299,8 @@ pub mod metrics;
 mod seeded;
 #[cfg(feature = "proxy")]
 pub mod serve;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use key::Key;
 pub use membership::Members;
