@@ -17,9 +17,10 @@ use ws_routing::{
     peer::PeerTokens,
     proxy::Proxy,
     serve,
+    tls::CertificateFiles,
 };
 
-pub use args::Args;
+pub use args::{Args, TlsArgs};
 pub use commands::{CheckArgs, Invocation, OwnerArgs, PlanArgs, invoke};
 
 /// Runs until a signal, and the drain that it begins.
@@ -31,6 +32,7 @@ pub use commands::{CheckArgs, Invocation, OwnerArgs, PlanArgs, invoke};
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let tokens = args.peers.open()?;
+    let tls = args.tls.open().await?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
@@ -40,9 +42,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
     let admins = serve::bind(args.admin).context("--admin")?;
+    let tls =
+        tls.map(|(addr, files)| Ok::<_, anyhow::Error>((serve::bind(addr).context("--tls-listen")?, files)));
+    let tls = tls.transpose()?;
     listening.release();
     let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
-    tracing::info!(%listen, %admin, members = %args.members.members, "started");
+    let tls_listen = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
+    tracing::info!(%listen, tls = tls_listen.map(tracing::field::display), %admin, members = %args.members.members, "started");
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();
@@ -56,6 +62,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
+    if let Some((listener, files)) = tls {
+        parts.spawn(accept_tls(listener, files, proxy.clone(), drain.clone(), metrics.clone()));
+    }
     parts.spawn(accept(clients, proxy.clone(), drain.clone(), metrics));
     parts.spawn(async move { proxy.run().await });
 
@@ -89,6 +98,28 @@ async fn accept(clients: TcpListener, proxy: Proxy, drain: Drain, metrics: Metri
     serve::serve(clients, until, metrics, move |stream, peer| {
         let proxy = proxy.clone();
         async move { proxy.serve(stream, peer).await }
+    })
+    .await;
+}
+
+/// Serves clients by TLS with the certificate that the files have.
+async fn accept_tls(
+    clients: TcpListener,
+    mut files: CertificateFiles,
+    proxy: Proxy,
+    drain: Drain,
+    metrics: Metrics,
+) {
+    let tls = files.serving().clone();
+    let until = async move {
+        tokio::select! {
+            () = drain.ended() => {}
+            () = files.follow() => {}
+        }
+    };
+    serve::serve(clients, until, metrics, move |stream, peer| {
+        let (proxy, tls) = (proxy.clone(), tls.clone());
+        async move { proxy.serve_tls(stream, peer, &tls).await }
     })
     .await;
 }
