@@ -1,6 +1,6 @@
 //! A whole deployment on one machine: pods (an app each, with or without a sidecar), a members file, a balancer.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -12,7 +12,7 @@ use super::{
     members::MembersFile,
     owner,
     process::Process,
-    range::{self, ADMIN, API, APP, CLIENTS, LISTEN},
+    range::{self, ADMIN, API, APP, CLIENTS, LISTEN, TLS},
     wait::{eventually, secs},
 };
 
@@ -38,6 +38,8 @@ pub struct Setup {
     pub links: bool,
     /// Each sidecar follows a members file of its own, [`Pod::view`].
     pub own_views: bool,
+    /// The files of the balancer's certificate and its key, if it serves clients by TLS as well.
+    pub tls: Option<[PathBuf; 2]>,
 }
 
 impl Setup {
@@ -53,6 +55,7 @@ impl Setup {
             sidecar: Vec::new(),
             links: false,
             own_views: false,
+            tls: None,
         }
     }
 
@@ -92,6 +95,11 @@ impl Setup {
     /// Sidecars follow members files of their own.
     pub fn own_views(self) -> Self {
         Self { own_views: true, ..self }
+    }
+
+    /// The balancer serves clients by TLS as well, at [`Cluster::tls_addr`], with the certificate and key in these files.
+    pub fn tls(self, files: [PathBuf; 2]) -> Self {
+        Self { tls: Some(files), ..self }
     }
 
     /// Starts it all and waits until every part is ready.
@@ -158,6 +166,11 @@ impl Cluster {
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.range.addr(BALANCER, CLIENTS)
+    }
+
+    /// Where clients connect by TLS.
+    pub fn tls_addr(&self) -> SocketAddr {
+        self.range.addr(BALANCER, TLS)
     }
 
     /// Where pod `host` takes legs, and clients that come without a balancer.
@@ -298,7 +311,11 @@ fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile, ho
     let flags = [("--listen", at(CLIENTS)), ("--admin", at(ADMIN)), ("--members", members.uri())];
     // The whole suite holds for either kind of legs.
     let legs = std::env::var("LEGS").map(|kind| vec!["--legs".to_owned(), kind]);
-    [with(flags, &setup.balancer), legs.unwrap_or_default()].concat()
+    let tls = setup.tls.as_ref().map(|files| {
+        let [cert, key] = files.each_ref().map(|path| path.to_str().unwrap().to_owned());
+        with([("--tls-listen", at(TLS)), ("--tls-cert", cert), ("--tls-key", key)], &[])
+    });
+    [with(flags, &setup.balancer), legs.unwrap_or_default(), tls.unwrap_or_default()].concat()
 }
 
 fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {

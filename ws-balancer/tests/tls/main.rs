@@ -1,0 +1,9 @@
+//! Clients that come by TLS, with HTTP/1.1 and HTTP/2.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
+
+mod authority;
+mod certificates;
+mod files;
+mod handshakes;
+#[path = "../support/mod.rs"]
+mod support;
