@@ -5,5 +5,7 @@ mod authority;
 mod certificates;
 mod files;
 mod handshakes;
+mod http2;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,7 +12,9 @@ use crate::{contract, key::InvalidKey, node::NodeState};
 #[non_exhaustive]
 pub enum Refusal {
     /// 426: a request that asks for no WebSocket.
-    #[error("expected a WebSocket handshake (Upgrade: websocket, Connection: Upgrade)")]
+    #[error(
+        "expected a WebSocket handshake (Upgrade: websocket, Connection: Upgrade; with HTTP/2 CONNECT, :protocol websocket)"
+    )]
     NotUpgrade,
     /// 426: a WebSocket of another version than 13.
     #[error("expected Sec-WebSocket-Version: 13")]
