@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_debug_implementations)]
 
 mod authority;
+mod browser;
 mod certificates;
 mod files;
 mod handshakes;
