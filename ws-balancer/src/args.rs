@@ -8,7 +8,7 @@ use ws_routing::{
         BadConfig,
         args::{
             ClientArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs,
-            ProbeArgs, RedeliveryArgs, listen,
+            ProbeArgs, RedeliveryArgs, file, listen,
         },
         units::duration,
     },
@@ -81,11 +81,11 @@ pub struct TlsArgs {
     ///
     /// Both files are read again when they change, within 5 s: new clients see the new certificate, those that are there
     /// stay. A pair that cannot be used is logged, and the one before stays.
-    #[arg(long, value_name = "FILE", requires = "tls_listen", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", value_parser = file, requires = "tls_listen", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
     /// File with the private key of that certificate: PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_listen", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", value_parser = file, requires = "tls_listen", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 }
 

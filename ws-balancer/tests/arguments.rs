@@ -8,6 +8,9 @@ use ws_routing::cli;
 /// Flags with a value that none of them can take.
 const BAD: &[(&str, &str)] = &[
     ("--listen", "8080"),
+    ("--tls-listen", "8443"),
+    ("--tls-cert", "/etc/ws/"),
+    ("--tls-key", "/etc/ws/"),
     ("--admin", "localhost"),
     ("--drain", "30"),
     ("--members", "10.0.0.1:7400"),

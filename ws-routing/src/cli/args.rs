@@ -176,7 +176,12 @@ impl PeerArgs {
     }
 }
 
-fn file(text: &str) -> Result<PathBuf, &'static str> {
+/// A file's path.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn file(text: &str) -> Result<PathBuf, &'static str> {
     match text.ends_with('/') {
         true => Err("expected a file, such as /etc/ws/peer-token"),
         false => Ok(text.into()),
