@@ -7,8 +7,8 @@ use ws_routing::{
     cli::{
         BadConfig,
         args::{
-            ClientArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs,
-            ProbeArgs, RedeliveryArgs, file, listen,
+            ClientArgs, JwtArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs,
+            PeerArgs, ProbeArgs, RedeliveryArgs, file, listen,
         },
         units::duration,
     },
@@ -44,6 +44,9 @@ pub struct Args {
     /// How a client is taken in.
     #[command(flatten)]
     pub clients: ClientArgs,
+    /// How tokens are verified.
+    #[command(flatten)]
+    pub jwt: JwtArgs,
     /// How nodes are reached.
     #[command(flatten)]
     pub nodes: NodeArgs,

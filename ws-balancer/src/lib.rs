@@ -3,7 +3,7 @@
 mod args;
 mod commands;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -12,6 +12,7 @@ use ws_routing::{
     admin::{self, Admin, Readiness, Routes},
     cli,
     drain::{self, Drain, Outcome},
+    key::jwt::KeysFile,
     membership::View,
     metrics::Metrics,
     peer::PeerTokens,
@@ -33,6 +34,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let tokens = args.peers.open()?;
     let tls = args.tls.open().await?;
+    let keys = args.jwt.open(&args.clients.key)?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
@@ -52,7 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();
-    let proxy = proxy(&args, tokens, view.clone(), drain.clone(), metrics.clone());
+    let proxy = proxy(&args, tokens, keys, view.clone(), drain.clone(), metrics.clone());
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
         .merge(admin::connections(proxy.clone()));
@@ -80,13 +82,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The stack: what serves clients, from the arguments.
-fn proxy(args: &Args, tokens: Option<PeerTokens>, view: View, drain: Drain, metrics: Metrics) -> Proxy {
+fn proxy(
+    args: &Args,
+    tokens: Option<PeerTokens>,
+    keys: Option<KeysFile>,
+    view: View,
+    drain: Drain,
+    metrics: Metrics,
+) -> Proxy {
     let builder = Proxy::builder(view)
         .metrics(metrics)
         .drain(drain)
         .dial(args.nodes.dial_settings(&args.probes, &args.moves))
         .legs(args.legs.legs)
         .peer_tokens(tokens)
+        .token_reader(keys.map(|keys| Arc::new(keys) as _))
         .relay(args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery))
         .log_keys(args.log.log_keys);
     args.clients.apply(builder).build()

@@ -36,6 +36,11 @@ pub(super) async fn run(args: &CheckArgs) -> anyhow::Result<()> {
         let read = args.tls.open().await.map(|_| format!("--tls-cert {} can be shown", cert.display()));
         report.told(read)?;
     }
+    match args.jwt.open(&args.clients.key) {
+        Ok(Some(file)) => report.good(format!("--jwt-keys has {} keys for tokens", file.keys()))?,
+        Ok(None) => {}
+        Err(error) => report.bad(error)?,
+    }
 
     report.section("ports")?;
     let tls = args.tls.tls_listen.map(|addr| ("--tls-listen", addr));

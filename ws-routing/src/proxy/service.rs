@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     drain::Drain,
-    key::{Key, KeySources},
+    key::{Credential, Found, Key, KeySources, TokenReader},
     membership::View,
     metrics::Metrics,
     node::NodeId,
@@ -53,6 +53,8 @@ pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) drain: Option<Drain>,
     pub(super) keys: KeySources,
+    pub(super) reader: Option<Arc<dyn TokenReader>>,
+    pub(super) strip_token: bool,
     pub(super) origins: Option<AllowedOrigins>,
     pub(super) limits: Limits,
     pub(super) max_connections: usize,
@@ -91,7 +93,13 @@ impl Proxy {
                 tokens.follow().await;
             }
         };
-        futures_util::join!(moves::run(Arc::clone(core)), probes::run(Arc::clone(core)), departures, tokens);
+        let keys = async {
+            if let Some(reader) = &self.inner.reader {
+                reader.follow().await;
+            }
+        };
+        let moves = moves::run(Arc::clone(core));
+        futures_util::join!(moves, probes::run(Arc::clone(core)), departures, tokens, keys);
     }
 
     async fn follow(&self, drain: &Drain) {
@@ -233,14 +241,22 @@ impl Proxy {
         if let Some(origins) = &inner.origins {
             origins.check(&parts.headers)?;
         }
-        let key = inner.keys.find(parts)?.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
+        let found = inner.keys.find(parts, inner.reader.as_deref())?;
+        let Found { key, credential } = found.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
+        let stripped = credential.filter(|_| inner.strip_token);
+        if let Some(credential) = &stripped {
+            handshake = handshake.without(credential);
+        }
         if inner.core.settings.skip_on_move > 0 {
             handshake = handshake.without_server_context();
         }
         let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
         let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
-            Routed::Leg(dialed) => {
+            Routed::Leg(mut dialed) => {
+                if let Some(Credential::Protocol(offered)) = stripped {
+                    dialed.accepted = dialed.accepted.or_agreed(offered);
+                }
                 let connection = Connection {
                     id,
                     key,
