@@ -29,6 +29,8 @@ pub struct Setup {
     pub sidecars: bool,
     /// The apps speak HTTP and are the test's own, at [`Cluster::app_addr`].
     pub http: bool,
+    /// The apps speak WebSocket and are the test's own, at [`Cluster::app_addr`].
+    pub foreign: bool,
     /// What stands behind the app's address in `--app`.
     pub app_path: String,
     pub manners: Manners,
@@ -49,6 +51,7 @@ impl Setup {
             pods,
             sidecars: true,
             http: false,
+            foreign: false,
             app_path: String::new(),
             manners: Manners::default(),
             balancer: Vec::new(),
@@ -67,6 +70,11 @@ impl Setup {
     /// Pods with sidecars before apps that speak HTTP.
     pub fn http(pods: u8) -> Self {
         Self { http: true, app_path: "/events".into(), ..Self::sidecars(pods) }
+    }
+
+    /// Pods with sidecars before somebody else's WebSocket servers.
+    pub fn foreign(pods: u8) -> Self {
+        Self { foreign: true, ..Self::sidecars(pods) }
     }
 
     /// Every app's manners at its start.
@@ -227,7 +235,12 @@ impl Cluster {
     /// Starts pod `host` and adds it to the members.
     pub async fn join(&mut self, host: u8) {
         self.add(host).await;
-        self.members.join(&node_id(&self.range, &self.setup, host));
+        self.enter(host);
+    }
+
+    /// Adds pod `host`, which was started, to the members.
+    pub fn enter(&mut self, host: u8) {
+        self.members.join(&self.pods[&host].id);
     }
 
     pub fn drain(&mut self, host: u8) {
@@ -298,7 +311,7 @@ async fn start_pod(
         true => Some(Fault::start(id.parse().unwrap(), range.addr(host, LISTEN)).await),
         false => None,
     };
-    let app = match setup.http {
+    let app = match setup.http || setup.foreign {
         false => Some(App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await),
         true => None,
     };
