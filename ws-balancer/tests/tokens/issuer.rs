@@ -52,7 +52,7 @@ impl Issuer {
         let public: rsa::PublicKeyComponents<Vec<u8>> = self.rsa.public().into();
         let (x, y) = self.ec.public_key().as_ref()[1..].split_at(32);
         let mut keys = [
-            json!({"kty": "oct", "k": encode(&self.secret)}),
+            json!({"kty": "oct", "k": encode(self.secret)}),
             json!({"kty": "RSA", "n": encode(&public.n), "e": encode(&public.e)}),
             json!({"kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y)}),
             json!({"kty": "OKP", "crv": "Ed25519", "x": encode(self.ed.public_key().as_ref())}),
