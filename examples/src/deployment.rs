@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use ws_routing::{Key, Members, Node, NodeId};
+use ws_routing::{Key, Members, Node, NodeId, admin};
 
 use crate::pod;
 
@@ -198,6 +198,18 @@ impl Deployment {
     /// The balancer's own.
     pub async fn ended(&mut self) -> anyhow::Result<()> {
         (&mut self.balancer).await?
+    }
+
+    /// How many clients the balancer relays to that node.
+    ///
+    /// # Errors
+    ///
+    /// When the balancer does not answer.
+    pub async fn relayed_to(&self, node: &str) -> anyhow::Result<usize> {
+        let answer = admin::request(self.admin, "GET".parse()?, "/v1/connections").await?;
+        let answer: serde_json::Value = serde_json::from_slice(answer.body())?;
+        let held = answer["connections"].as_array().context("a list of connections")?;
+        Ok(held.iter().filter(|held| held["node"] == node).count())
     }
 
     /// All pods that there are.

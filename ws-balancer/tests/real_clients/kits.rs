@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::support::{
     process,

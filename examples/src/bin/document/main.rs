@@ -19,14 +19,13 @@
 
 mod node;
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, Subcommand};
 use examples::{deployment::Deployment, pod};
 use node::{Editor, Seen};
 use tokio::time::{Instant, sleep};
-use ws_routing::admin;
 
 /// How long a step may take.
 const STEP: Duration = Duration::from_secs(30);
@@ -88,7 +87,7 @@ async fn edit(folder: &Path, greeting_only: bool) -> anyhow::Result<()> {
         settled(&mut editors).await?;
     }
     deployment.add().await?;
-    moved(deployment.admin, &new).await?;
+    moved(&deployment, &new).await?;
     println!("a fourth pod has come, and both are at {new}");
     together(&mut editors, "both still see what both write", 2 * LINES).await?;
 
@@ -156,19 +155,14 @@ async fn until(
     }
 }
 
-/// Waits until the balancer relays all its connections to `node`.
-async fn moved(balancer: SocketAddr, node: &str) -> anyhow::Result<()> {
+/// Waits until the balancer relays both editors to `node`.
+async fn moved(deployment: &Deployment, node: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
-    loop {
-        let answer = admin::request(balancer, "GET".parse()?, "/v1/connections").await?;
-        let answer: serde_json::Value = serde_json::from_slice(answer.body())?;
-        let held = answer["connections"].as_array().context("a list of connections")?;
-        if held.len() == 2 && held.iter().all(|held| held["node"] == node) {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < STEP, "not after {STEP:?}: both at {node}: {answer}");
+    while deployment.relayed_to(node).await? < 2 {
+        ensure!(begun.elapsed() < STEP, "not after {STEP:?}: both at {node}");
         sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 /// What everybody has at the end.
