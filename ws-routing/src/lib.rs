@@ -201,6 +201,25 @@
 //! # }
 //! ```
 //!
+//! **Keys in tokens** (feature `jwt`): verified with a JWKS or a secret of a file, which is followed while the proxy runs.
+//!
+//! ```
+//! # #[cfg(feature = "jwt")]
+//! # fn example(view: ws_routing::membership::View) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use ws_routing::{key::jwt::KeysFile, proxy::Proxy};
+//!
+//! let keys = KeysFile::open("/etc/ws/jwks.json", |verifier| verifier.audiences(["chat".into()]))?;
+//! let proxy = Proxy::builder(view)
+//!     .keys("jwt:sub".parse()?)
+//!     .token_reader(Some(Arc::new(keys)))
+//!     .strip_token(true)
+//!     .build();
+//! # drop(proxy);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! **The proxy inside an axum app** (feature `proxy`): it is a tower service, which takes upgrades from any hyper server.
 //!
 //! ```
@@ -244,7 +263,7 @@
 //!
 //! | module | what it holds | feature |
 //! | --- | --- | --- |
-//! | [`key`], [`node`] | what is routed, and where to | |
+//! | [`key`], [`node`] | what is routed, and where to; keys in tokens with `jwt` | |
 //! | [`rendezvous`] | the function, and tracked keys | |
 //! | [`membership`] | who the members are; with `proxy` the sources and the view | |
 //! | `frame` | WebSocket frame headers without I/O | `proxy` |
@@ -259,9 +278,9 @@
 //! # Features
 //!
 //! The default is none of them: key, node, rendezvous and fixed members, without an async runtime. Features add API and
-//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `cli` what command lines need,
-//! `tls` clients that come by TLS and HTTP/2 (rustls with *ring*),
-//! `kube` Kubernetes (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
+//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `jwt` keys in tokens, `cli` what
+//! command lines need (`jwt` among it), `tls` clients that come by TLS and HTTP/2 (rustls with *ring*), `kube` Kubernetes
+//! (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
 //!
 //! There is no `no_std` build, not even of the default: which of its loops a processor can run is asked of `std`.
 

@@ -124,12 +124,6 @@ impl Claims {
         key.map_err(|_| InvalidToken::Claim)
     }
 
-    /// The token's claims, by name.
-    #[must_use]
-    pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
     /// Seconds since 1970, which may have a fraction. A date that is no number is nobody's valid token.
     fn date(&self, claim: &str) -> Result<Option<f64>, InvalidToken> {
         let Some(value) = self.0.get(claim) else { return Ok(None) };
