@@ -119,6 +119,28 @@ async fn a_valid_token_is_let_in_wherever_it_is_and_whatever_signed_it() {
     assert_eq!(scene.last_handshake().headers["ws-routing-key"], "42");
 }
 
+#[tokio::test]
+async fn tokens_of_another_cryptography_are_let_in() {
+    let claims = json!({"sub": "alice", "exp": after(600)}).to_string();
+    let args = ["--input-type=module", "-e", include_str!("issuer.mjs"), "--", &claims];
+    let Ok(output) = std::process::Command::new("node").args(args).output() else {
+        return eprintln!("skipped: no node here");
+    };
+    let issued: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let scene = Scene::start(1, "jwt:sub", &[]).await;
+    scene.keys.write(&issued["jwks"].to_string());
+    let statuses = async |broken: &str| {
+        let mut statuses = Vec::new();
+        for alg in ALGORITHMS {
+            let token = format!("{}{broken}", issued["tokens"][alg].as_str().unwrap());
+            statuses.push(ask(scene.cluster.addr(), "/", &places(&token)[0].1).await.status);
+        }
+        statuses
+    };
+    eventually(secs(10), "all of its tokens", async || statuses("").await == [101; 4]).await;
+    assert_eq!(statuses("AAAA").await, [401; 4]);
+}
+
 /// Tokens that nobody is let in by, each with a word of the reason.
 fn bad_tokens(issuer: &Issuer) -> Vec<(&'static str, String)> {
     let good = json!({"sub": "mallory", "aud": "chat", "iss": "https://id.example", "exp": after(600)});
