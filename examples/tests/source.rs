@@ -121,6 +121,7 @@ fn only_owners_spawn() {
         "ws-proxy/src/lib.rs",
         "ws-routing/src/api/service.rs",
         "ws-routing/src/membership/remote.rs",
+        "ws-routing/src/proxy/http2/connection.rs",
         "ws-routing/src/proxy/service.rs",
         "ws-routing/src/proxy/tower.rs",
         "ws-routing/src/proxy/trunk/accept.rs",

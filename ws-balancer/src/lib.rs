@@ -3,7 +3,7 @@
 mod args;
 mod commands;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -12,14 +12,16 @@ use ws_routing::{
     admin::{self, Admin, Readiness, Routes},
     cli,
     drain::{self, Drain, Outcome},
+    key::jwt::KeysFile,
     membership::View,
     metrics::Metrics,
     peer::PeerTokens,
     proxy::Proxy,
     serve,
+    tls::CertificateFiles,
 };
 
-pub use args::Args;
+pub use args::{Args, TlsArgs};
 pub use commands::{CheckArgs, Invocation, OwnerArgs, PlanArgs, invoke};
 
 /// Runs until a signal, and the drain that it begins.
@@ -31,6 +33,8 @@ pub use commands::{CheckArgs, Invocation, OwnerArgs, PlanArgs, invoke};
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let tokens = args.peers.open()?;
+    let tls = args.tls.open().await?;
+    let keys = args.jwt.open(&args.clients.key)?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
@@ -40,13 +44,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
     let admins = serve::bind(args.admin).context("--admin")?;
+    let tls =
+        tls.map(|(addr, files)| Ok::<_, anyhow::Error>((serve::bind(addr).context("--tls-listen")?, files)));
+    let tls = tls.transpose()?;
     listening.release();
     let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
-    tracing::info!(%listen, %admin, members = %args.members.members, "started");
+    let tls_listen = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
+    tracing::info!(%listen, tls = tls_listen.map(tracing::field::display), %admin, members = %args.members.members, "started");
 
     // Answers to the last admin calls are written when all else has ended.
     let closing = CancellationToken::new();
-    let proxy = proxy(&args, tokens, view.clone(), drain.clone(), metrics.clone());
+    let proxy = proxy(&args, tokens, keys, view.clone(), drain.clone(), metrics.clone());
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
         .merge(admin::connections(proxy.clone()));
@@ -56,6 +64,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
+    if let Some((listener, files)) = tls {
+        parts.spawn(accept_tls(listener, files, proxy.clone(), drain.clone(), metrics.clone()));
+    }
     parts.spawn(accept(clients, proxy.clone(), drain.clone(), metrics));
     parts.spawn(async move { proxy.run().await });
 
@@ -71,13 +82,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The stack: what serves clients, from the arguments.
-fn proxy(args: &Args, tokens: Option<PeerTokens>, view: View, drain: Drain, metrics: Metrics) -> Proxy {
+fn proxy(
+    args: &Args,
+    tokens: Option<PeerTokens>,
+    keys: Option<KeysFile>,
+    view: View,
+    drain: Drain,
+    metrics: Metrics,
+) -> Proxy {
     let builder = Proxy::builder(view)
         .metrics(metrics)
         .drain(drain)
         .dial(args.nodes.dial_settings(&args.probes, &args.moves))
         .legs(args.legs.legs)
         .peer_tokens(tokens)
+        .token_reader(keys.map(|keys| Arc::new(keys) as _))
         .relay(args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery))
         .log_keys(args.log.log_keys);
     args.clients.apply(builder).build()
@@ -89,6 +108,28 @@ async fn accept(clients: TcpListener, proxy: Proxy, drain: Drain, metrics: Metri
     serve::serve(clients, until, metrics, move |stream, peer| {
         let proxy = proxy.clone();
         async move { proxy.serve(stream, peer).await }
+    })
+    .await;
+}
+
+/// Serves clients by TLS with the certificate that the files have.
+async fn accept_tls(
+    clients: TcpListener,
+    mut files: CertificateFiles,
+    proxy: Proxy,
+    drain: Drain,
+    metrics: Metrics,
+) {
+    let tls = files.serving().clone();
+    let until = async move {
+        tokio::select! {
+            () = drain.ended() => {}
+            () = files.follow() => {}
+        }
+    };
+    serve::serve(clients, until, metrics, move |stream, peer| {
+        let (proxy, tls) = (proxy.clone(), tls.clone());
+        async move { proxy.serve_tls(stream, peer, &tls).await }
     })
     .await;
 }

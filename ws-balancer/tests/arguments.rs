@@ -8,6 +8,9 @@ use ws_routing::cli;
 /// Flags with a value that none of them can take.
 const BAD: &[(&str, &str)] = &[
     ("--listen", "8080"),
+    ("--tls-listen", "8443"),
+    ("--tls-cert", "/etc/ws/"),
+    ("--tls-key", "/etc/ws/"),
     ("--admin", "localhost"),
     ("--drain", "30"),
     ("--members", "10.0.0.1:7400"),
@@ -17,6 +20,10 @@ const BAD: &[(&str, &str)] = &[
     ("--client-handshake-timeout", "0s"),
     ("--max-connections", "0"),
     ("--allowed-origins", "example.com"),
+    ("--strip-token", "maybe"),
+    ("--jwt-keys", "/etc/ws/"),
+    ("--jwt-audience", ""),
+    ("--jwt-issuer", ""),
     ("--stall-timeout", "60"),
     ("--dial-timeout", "2"),
     ("--handshake-timeout", "8sec"),
@@ -104,6 +111,20 @@ fn help_names_every_flag_with_its_default() {
             assert!(text.contains(&format!("[default: {}]", default.to_str().unwrap())), "{flag}: {text}");
         }
     }
+}
+
+#[test]
+fn keys_in_tokens_need_a_file_of_keys() {
+    let with = |more: &[&str]| run(&[GOOD, more].concat(), &[]);
+    let jwt = ["--key", "query:a,jwt:sub"];
+    assert_refused(&with(&jwt), &["--jwt-keys", "WS_JWT_KEYS", "missing", "jwt:sub"]);
+    for (flag, value) in [("--jwt-keys", "/no/such"), ("--jwt-audience", "a,b"), ("--jwt-issuer", "a")] {
+        assert_refused(&with(&[flag, value]), &["--key", "jwt:CLAIM", flag]);
+    }
+    let of = |path| with(&[&jwt[..], &["--jwt-keys", path]].concat());
+    assert_refused(&of("/no/such/file"), &["--jwt-keys", "/no/such/file", "cannot be read"]);
+    assert_refused(&of("/dev/null"), &["--jwt-keys", "/dev/null", "JWKS or a secret"]);
+    assert_refused(&with(&["--key", "jwt:"]), &["--key", "\"jwt:\"", "jwt:CLAIM"]);
 }
 
 #[test]

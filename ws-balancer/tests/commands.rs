@@ -128,6 +128,13 @@ fn check_tells_of_ports_files_and_members_that_are_not_there() {
     assert!(told.contains("× --peer-token-file"), "{told}");
     fs::remove_file(tokens).unwrap();
 
+    let keys = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("keys-{}", std::process::id()));
+    let flags = ["--key=jwt:sub".to_owned(), format!("--jwt-keys={}", keys.display())];
+    fs::write(&keys, "-----BEGIN PUBLIC KEY-----\n").unwrap();
+    let told = refused(&refs(&check(&[node(SIDECAR)], &[&flags[0], &flags[1]])), 1, "1 of");
+    assert!(told.contains("× --jwt-keys") && told.contains("is PEM"), "{told}");
+    fs::remove_file(keys).unwrap();
+
     refused(&["check"], 64, "--members");
     refused(&["check", "--members=static:127.0.0.1:1", "--drain=30"], 64, "--drain");
 }

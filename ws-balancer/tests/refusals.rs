@@ -174,7 +174,8 @@ async fn over_max_connections_is_service_unavailable_until_one_leaves() {
 #[tokio::test]
 async fn origins_are_held_to_the_list() {
     let list = "https://chat.example,https://*.example.com";
-    let cluster = Setup::plain(1).balancer(&["--allowed-origins", list]).start().await;
+    let flags = ["--allowed-origins", list];
+    let cluster = Setup::sidecars(1).balancer(&flags).sidecar(&flags).start().await;
     let cases = [
         (None, 101),
         (Some("https://chat.example"), 101),
@@ -188,8 +189,10 @@ async fn origins_are_held_to_the_list() {
     ];
     for (origin, status) in cases {
         let header = origin.map_or_else(String::new, |origin| format!("origin: {origin}\r\n"));
-        let raw = Raw::connect(cluster.addr(), "/", &format!("{GOOD}{header}")).await.unwrap();
-        assert_eq!(raw.answer.status, status, "{origin:?}");
+        for addr in [cluster.addr(), cluster.pod_addr(1)] {
+            let raw = Raw::connect(addr, "/", &format!("{GOOD}{header}")).await.unwrap();
+            assert_eq!(raw.answer.status, status, "{origin:?} at {addr}");
+        }
     }
 }
 

@@ -136,6 +136,12 @@ pub struct BalancerSpec {
     #[schemars(length(min = 1))]
     pub key: Option<String>,
 
+    /// The Secret of type kubernetes.io/tls, in the same namespace, with which clients are served by TLS too, at port
+    /// 443 of the Service. When it changes, new clients see the new certificate, and those that are there stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub tls_secret_name: Option<String>,
+
     /// Origins that browsers may connect from, such as https://example.com or https://*.example.com. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -158,6 +164,7 @@ impl Default for BalancerSpec {
             replicas: None,
             autoscaling: None,
             key: None,
+            tls_secret_name: None,
             allowed_origins: Vec::new(),
             max_connections: None,
             resources: None,

@@ -1,6 +1,6 @@
 //! `ws-operator run`: start-up and shutdown on one page.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use kube::{Api, Client, Config};
@@ -12,11 +12,12 @@ use ws_routing::{
     drain::{self, Outcome},
     metrics::Metrics as Connections,
     serve,
+    tls::Serving,
 };
 
 use crate::{
     Args, RunArgs,
-    certs::{self, Keeper, Serving},
+    certs::{self, Keeper},
     controller::Controller,
     lease::{self, Leading},
     members::{self, Rings},
@@ -47,9 +48,8 @@ pub(crate) async fn serve(args: RunArgs) -> anyhow::Result<()> {
     tracing::info!(admin = %args.admin, members = %args.members, webhook = %args.webhook, "started");
 
     let (metrics, rings, serving) = (Metrics::new(), Rings::default(), Serving::default());
-    let tls = Arc::new(serving.config().context("cannot set up TLS")?);
     let closing = CancellationToken::new();
-    let webhooks = Webhooks::new(args.settings.clone(), tls, metrics.clone(), closing.clone());
+    let webhooks = Webhooks::new(args.settings.clone(), serving.clone(), metrics.clone(), closing.clone());
     let mut parts = JoinSet::new();
     parts.spawn(port(admins, routes(readiness, metrics.clone()), closing.clone(), 512));
     parts.spawn(port(followers, rings.routes(), closing.clone(), FOLLOWERS));

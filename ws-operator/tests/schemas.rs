@@ -75,7 +75,7 @@ fn the_sample_of_a_web_socket_app_is_one() {
 fn ring() -> Vec<Value> {
     let range = json!({"minReplicas": 2, "maxReplicas": 9, "connectionsPerPod": 1000});
     let spec: BalancerSpec = serde_json::from_value(json!({
-        "autoscaling": range, "allowedOrigins": ["https://example.com"], "maxConnections": 9,
+        "autoscaling": range, "tlsSecretName": "tls", "allowedOrigins": ["https://example.com"], "maxConnections": 9,
         "resources": {"requests": {"cpu": "1"}},
     }))
     .unwrap();

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use ws_operator::{Settings, certs::Serving, metrics::Metrics, webhook::Webhooks};
-use ws_routing::serve;
+use ws_operator::{Settings, metrics::Metrics, webhook::Webhooks};
+use ws_routing::{serve, tls::Serving};
 
 const NAME: &str = "ws-operator.ws-system.svc";
 
@@ -47,8 +47,7 @@ struct Served {
 fn served() -> Served {
     let (serving, metrics, stop) = (Serving::default(), Metrics::new(), CancellationToken::new());
     let settings = Settings { proxy_image: "ws-proxy:test".into(), ..Settings::default() };
-    let tls = Arc::new(serving.config().unwrap());
-    let webhooks = Webhooks::new(settings, tls, metrics.clone(), stop.clone());
+    let webhooks = Webhooks::new(settings, serving.clone(), metrics.clone(), stop.clone());
     let listener = serve::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let addr = listener.local_addr().unwrap();
     let stopped = stop.clone().cancelled_owned();

@@ -12,12 +12,13 @@ use ws_routing::{
     cli::{
         BadConfig,
         args::{
-            ClientArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs, ProbeArgs,
-            RedeliveryArgs, listen,
+            ClientArgs, JwtArgs, KeepaliveArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs,
+            ProbeArgs, RedeliveryArgs, listen,
         },
         pages::{CompletionsArgs, ManArgs},
         units::{duration, positive, size},
     },
+    key::jwt::KeysFile,
     session::SendSettings,
 };
 
@@ -139,6 +140,9 @@ pub struct RunArgs {
     /// How a client is taken in.
     #[command(flatten)]
     pub clients: ClientArgs,
+    /// How tokens are verified.
+    #[command(flatten)]
+    pub jwt: JwtArgs,
     /// How nodes are reached.
     #[command(flatten)]
     pub nodes: NodeArgs,
@@ -190,6 +194,24 @@ impl RunArgs {
             retry: self.app_retry,
             max_message: self.max_message,
             ..ws_routing::app::NatsSettings::default()
+        }
+    }
+
+    /// The keys that tokens are verified with, if the key of a client may come in one.
+    ///
+    /// # Errors
+    ///
+    /// [`BadConfig`] as [`JwtArgs::open`], and without peers that are `known` by a token: anybody could claim a key as
+    /// balancers do, past its token.
+    pub fn token_keys(&self, known: bool) -> Result<Option<KeysFile>, BadConfig> {
+        let keys = self.jwt.open(&self.clients.key)?;
+        match self.clients.key.claim() {
+            Some(claim) if !known => {
+                let expected =
+                    format!("expected FILE, as --key has jwt:{claim}: else anybody could claim a key");
+                Err(BadConfig::missing("--peer-token-file", expected))
+            }
+            _ => Ok(keys),
         }
     }
 

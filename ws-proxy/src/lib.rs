@@ -4,7 +4,7 @@ mod app;
 mod args;
 mod drain_command;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -13,6 +13,7 @@ use ws_routing::{
     admin::{self, Admin, Readiness, Routes},
     cli,
     drain::{self, Drain, Outcome},
+    key::jwt::KeysFile,
     metrics::Metrics,
     serve,
     session::{Sidecar, SidecarParts},
@@ -40,6 +41,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let node = args.node()?;
     let tokens = args.peers.open()?;
+    let keys = args.token_keys(tokens.is_some())?;
     let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
     let app = app::open(&args, &node, sidecar_metrics.clone()).await?;
     // Bad configuration is one line, with nothing before it.
@@ -83,7 +85,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
         limits: args.clients.limits(),
     };
-    let sidecar = sidecar(&args, parts_of);
+    let sidecar = sidecar(&args, keys, parts_of);
     ports.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics.clone()));
     ports.spawn(api(apis, sidecar.clone(), closing.clone(), metrics));
     parts.spawn(async move { sidecar.run().await });
@@ -104,10 +106,11 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
 }
 
 /// The stack: what serves balancers, peers and clients, from the arguments.
-fn sidecar(args: &RunArgs, parts: SidecarParts) -> Sidecar {
+fn sidecar(args: &RunArgs, keys: Option<KeysFile>, parts: SidecarParts) -> Sidecar {
     Sidecar::new(parts, |builder| {
         let builder =
             builder.dial(args.nodes.dial_settings(&args.probes, &args.moves)).log_keys(args.log.log_keys);
+        let builder = builder.token_reader(keys.map(|keys| Arc::new(keys) as _));
         args.clients.apply(builder)
     })
 }

@@ -17,6 +17,10 @@ const BAD: &[(&str, &str)] = &[
     ("--client-handshake-timeout", "0s"),
     ("--max-connections", "0"),
     ("--allowed-origins", "example.com"),
+    ("--strip-token", "maybe"),
+    ("--jwt-keys", "/etc/ws/"),
+    ("--jwt-audience", ""),
+    ("--jwt-issuer", ""),
     ("--stall-timeout", "60"),
     ("--dial-timeout", "2"),
     ("--handshake-timeout", "8sec"),
@@ -132,6 +136,22 @@ fn completions_and_the_manual_name_the_flags() {
         assert!(output.status.success() && text.contains("--route-field"), "{text}");
     }
     assert_refused(&run(&["completions", "cmd"], &[]), &["\"cmd\"", "bash"]);
+}
+
+#[test]
+fn keys_in_tokens_need_a_file_of_keys() {
+    let with = |more: &[&str]| run(&[GOOD, more].concat(), &[]);
+    let jwt = ["--key", "query:a,jwt:sub"];
+    assert_refused(&with(&jwt), &["--jwt-keys", "WS_JWT_KEYS", "missing", "jwt:sub"]);
+    for (flag, value) in [("--jwt-keys", "/no/such"), ("--jwt-audience", "a,b"), ("--jwt-issuer", "a")] {
+        assert_refused(&with(&[flag, value]), &["--key", "jwt:CLAIM", flag]);
+    }
+    let of = |path| with(&[&jwt[..], &["--jwt-keys", path]].concat());
+    assert_refused(&of("/no/such/file"), &["--jwt-keys", "/no/such/file", "cannot be read"]);
+    assert_refused(&of("/dev/null"), &["--jwt-keys", "/dev/null", "JWKS or a secret"]);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    assert_refused(&of(file), &["--peer-token-file", "WS_PEER_TOKEN_FILE", "missing", "jwt:sub"]);
+    assert_refused(&with(&["--key", "jwt:"]), &["--key", "\"jwt:\"", "jwt:CLAIM"]);
 }
 
 #[test]

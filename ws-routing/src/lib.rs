@@ -201,6 +201,25 @@
 //! # }
 //! ```
 //!
+//! **Keys in tokens** (feature `jwt`): verified with a JWKS or a secret of a file, which is followed while the proxy runs.
+//!
+//! ```
+//! # #[cfg(feature = "jwt")]
+//! # fn example(view: ws_routing::membership::View) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use ws_routing::{key::jwt::KeysFile, proxy::Proxy};
+//!
+//! let keys = KeysFile::open("/etc/ws/jwks.json", |verifier| verifier.audiences(["chat".into()]))?;
+//! let proxy = Proxy::builder(view)
+//!     .keys("jwt:sub".parse()?)
+//!     .token_reader(Some(Arc::new(keys)))
+//!     .strip_token(true)
+//!     .build();
+//! # drop(proxy);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! **The proxy inside an axum app** (feature `proxy`): it is a tower service, which takes upgrades from any hyper server.
 //!
 //! ```
@@ -244,7 +263,7 @@
 //!
 //! | module | what it holds | feature |
 //! | --- | --- | --- |
-//! | [`key`], [`node`] | what is routed, and where to | |
+//! | [`key`], [`node`] | what is routed, and where to; keys in tokens with `jwt` | |
 //! | [`rendezvous`] | the function, and tracked keys | |
 //! | [`membership`] | who the members are; with `proxy` the sources and the view | |
 //! | `frame` | WebSocket frame headers without I/O | `proxy` |
@@ -253,13 +272,15 @@
 //! | `api` | the HTTP API: sends, presence, closes | `proxy` |
 //! | `peer` | how the processes of a ring know each other | `proxy` |
 //! | `serve`, `drain`, `admin`, `metrics` | the life of a process | `proxy` |
+//! | `tls` | a certificate in files, exchanged while clients come; WebSockets over HTTP/2 | `tls` |
 //! | `cli` | what the binaries' command lines share | `cli` |
 //!
 //! # Features
 //!
 //! The default is none of them: key, node, rendezvous and fixed members, without an async runtime. Features add API and
-//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `cli` what command lines need,
-//! `kube` Kubernetes (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
+//! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `jwt` keys in tokens, `cli` what
+//! command lines need (`jwt` among it), `tls` clients that come by TLS and HTTP/2 (rustls with *ring*), `kube` Kubernetes
+//! (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
 //!
 //! There is no `no_std` build, not even of the default: which of its loops a processor can run is asked of `std`.
 
@@ -297,6 +318,8 @@ pub mod metrics;
 mod seeded;
 #[cfg(feature = "proxy")]
 pub mod serve;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use key::Key;
 pub use membership::Members;

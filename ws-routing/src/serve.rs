@@ -69,12 +69,12 @@ where
                     recover(&error).await;
                 }
             },
-            Some(ended) = tasks.join_next() => report(ended),
+            Some(ended) = tasks.join_next() => note(ended),
         }
     }
     drop(listener);
     while let Some(ended) = tasks.join_next().await {
-        report(ended);
+        note(ended);
     }
 }
 
@@ -91,11 +91,15 @@ async fn recover(error: &io::Error) {
 /// Long enough not to spin while there is no file descriptor, short enough not to be seen by a client.
 const PAUSE: Duration = Duration::from_millis(50);
 
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        report(&error);
+    }
+}
+
 /// A connection's task that panicked has lost that connection and nothing else.
-fn report(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
+pub(crate) fn report(error: &JoinError) {
+    if error.is_panic() {
         tracing::error!(%error, "a connection's task panicked");
     }
 }

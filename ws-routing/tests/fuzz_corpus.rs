@@ -1,5 +1,5 @@
 //! The fuzz targets on stable: every committed input, and random changes of them. `ws-routing/fuzz` has the fuzzer.
-#![cfg(feature = "proxy")]
+#![cfg(feature = "jwt")]
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[path = "fuzz/targets.rs"]

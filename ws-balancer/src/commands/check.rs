@@ -32,9 +32,19 @@ pub(super) async fn run(args: &CheckArgs) -> anyhow::Result<()> {
         let read = args.peers.open().map(|_| format!("--peer-token-file {} has tokens", path.display()));
         report.told(read)?;
     }
+    if let Some(cert) = &args.tls.tls_cert {
+        let read = args.tls.open().await.map(|_| format!("--tls-cert {} can be shown", cert.display()));
+        report.told(read)?;
+    }
+    match args.jwt.open(&args.clients.key) {
+        Ok(Some(file)) => report.good(format!("--jwt-keys has {} keys for tokens", file.keys()))?,
+        Ok(None) => {}
+        Err(error) => report.bad(error)?,
+    }
 
     report.section("ports")?;
-    for (flag, addr) in [("--listen", args.listen), ("--admin", args.admin)] {
+    let tls = args.tls.tls_listen.map(|addr| ("--tls-listen", addr));
+    for (flag, addr) in [("--listen", args.listen), ("--admin", args.admin)].into_iter().chain(tls) {
         match TcpListener::bind(addr).await {
             Ok(_) => report.good(format!("{flag} {addr} is free"))?,
             Err(error) if error.kind() == ErrorKind::AddrInUse => {

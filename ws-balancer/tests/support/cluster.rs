@@ -1,6 +1,6 @@
 //! A whole deployment on one machine: pods (an app each, with or without a sidecar), a members file, a balancer.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -12,7 +12,7 @@ use super::{
     members::MembersFile,
     owner,
     process::Process,
-    range::{self, ADMIN, API, APP, CLIENTS, LISTEN},
+    range::{self, ADMIN, API, APP, CLIENTS, LISTEN, TLS},
     wait::{eventually, secs},
 };
 
@@ -29,6 +29,8 @@ pub struct Setup {
     pub sidecars: bool,
     /// The apps speak HTTP and are the test's own, at [`Cluster::app_addr`].
     pub http: bool,
+    /// The apps speak WebSocket and are the test's own, at [`Cluster::app_addr`].
+    pub foreign: bool,
     /// What stands behind the app's address in `--app`.
     pub app_path: String,
     pub manners: Manners,
@@ -38,6 +40,8 @@ pub struct Setup {
     pub links: bool,
     /// Each sidecar follows a members file of its own, [`Pod::view`].
     pub own_views: bool,
+    /// The files of the balancer's certificate and its key, if it serves clients by TLS as well.
+    pub tls: Option<[PathBuf; 2]>,
 }
 
 impl Setup {
@@ -47,12 +51,14 @@ impl Setup {
             pods,
             sidecars: true,
             http: false,
+            foreign: false,
             app_path: String::new(),
             manners: Manners::default(),
             balancer: Vec::new(),
             sidecar: Vec::new(),
             links: false,
             own_views: false,
+            tls: None,
         }
     }
 
@@ -64,6 +70,11 @@ impl Setup {
     /// Pods with sidecars before apps that speak HTTP.
     pub fn http(pods: u8) -> Self {
         Self { http: true, app_path: "/events".into(), ..Self::sidecars(pods) }
+    }
+
+    /// Pods with sidecars before somebody else's WebSocket servers.
+    pub fn foreign(pods: u8) -> Self {
+        Self { foreign: true, ..Self::sidecars(pods) }
     }
 
     /// Every app's manners at its start.
@@ -92,6 +103,11 @@ impl Setup {
     /// Sidecars follow members files of their own.
     pub fn own_views(self) -> Self {
         Self { own_views: true, ..self }
+    }
+
+    /// The balancer serves clients by TLS as well, at [`Cluster::tls_addr`], with the certificate and key in these files.
+    pub fn tls(self, files: [PathBuf; 2]) -> Self {
+        Self { tls: Some(files), ..self }
     }
 
     /// Starts it all and waits until every part is ready.
@@ -160,6 +176,11 @@ impl Cluster {
         self.range.addr(BALANCER, CLIENTS)
     }
 
+    /// Where clients connect by TLS.
+    pub fn tls_addr(&self) -> SocketAddr {
+        self.range.addr(BALANCER, TLS)
+    }
+
     /// Where pod `host` takes legs, and clients that come without a balancer.
     pub fn pod_addr(&self, host: u8) -> SocketAddr {
         self.range.addr(host, if self.setup.sidecars { LISTEN } else { APP })
@@ -214,7 +235,12 @@ impl Cluster {
     /// Starts pod `host` and adds it to the members.
     pub async fn join(&mut self, host: u8) {
         self.add(host).await;
-        self.members.join(&node_id(&self.range, &self.setup, host));
+        self.enter(host);
+    }
+
+    /// Adds pod `host`, which was started, to the members.
+    pub fn enter(&mut self, host: u8) {
+        self.members.join(&self.pods[&host].id);
     }
 
     pub fn drain(&mut self, host: u8) {
@@ -285,7 +311,7 @@ async fn start_pod(
         true => Some(Fault::start(id.parse().unwrap(), range.addr(host, LISTEN)).await),
         false => None,
     };
-    let app = match setup.http {
+    let app = match setup.http || setup.foreign {
         false => Some(App::start(range.addr(host, APP), &id, logs, setup.manners.clone()).await),
         true => None,
     };
@@ -298,7 +324,11 @@ fn balancer_flags(range: &range::Range, setup: &Setup, members: &MembersFile, ho
     let flags = [("--listen", at(CLIENTS)), ("--admin", at(ADMIN)), ("--members", members.uri())];
     // The whole suite holds for either kind of legs.
     let legs = std::env::var("LEGS").map(|kind| vec!["--legs".to_owned(), kind]);
-    [with(flags, &setup.balancer), legs.unwrap_or_default()].concat()
+    let tls = setup.tls.as_ref().map(|files| {
+        let [cert, key] = files.each_ref().map(|path| path.to_str().unwrap().to_owned());
+        with([("--tls-listen", at(TLS)), ("--tls-cert", cert), ("--tls-key", key)], &[])
+    });
+    [with(flags, &setup.balancer), legs.unwrap_or_default(), tls.unwrap_or_default()].concat()
 }
 
 fn sidecar_flags(range: &range::Range, setup: &Setup, members: &MembersFile, host: u8) -> Vec<String> {

@@ -10,6 +10,7 @@ pub mod api;
 pub mod app;
 pub mod caller;
 pub mod checker;
+pub mod chromium;
 pub mod client;
 pub mod cluster;
 pub mod echo;

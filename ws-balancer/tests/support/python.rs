@@ -41,7 +41,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     output.status.success().then_some(()).ok_or_else(|| format!("{what}: {stderr}"))
 }
 
-/// A Python program that is talked to by lines. It ends with its input, so that it cannot outlive the test.
+/// A program that is talked to by lines. It ends with its input, so that it cannot outlive the test.
 pub struct Script {
     _child: Child,
     input: ChildStdin,
@@ -49,14 +49,15 @@ pub struct Script {
 }
 
 impl Script {
+    /// A Python program.
     pub fn start(python: &Path, program: &str, args: &[String]) -> Self {
         let mut command = tokio::process::Command::new(python);
-        command
-            .args(["-c", program])
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
+        command.args(["-c", program]).args(args);
+        Self::run(command)
+    }
+
+    pub fn run(mut command: tokio::process::Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -65,7 +66,7 @@ impl Script {
 
     /// Its next line; `None` when it has ended.
     pub async fn line(&mut self) -> Option<String> {
-        bounded(secs(20), "a line of the Python program", self.output.next_line()).await.unwrap()
+        bounded(secs(20), "a line of the program", self.output.next_line()).await.unwrap()
     }
 
     /// Says a line to it.

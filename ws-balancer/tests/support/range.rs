@@ -11,6 +11,7 @@ pub const LISTEN: u16 = 7400;
 pub const API: u16 = 7401;
 pub const ADMIN: u16 = 7402;
 pub const CLIENTS: u16 = 8080;
+pub const TLS: u16 = 8443;
 const LOCK: u16 = 7399;
 
 /// `127.x.y.0/24`, held until dropped.

@@ -12,8 +12,9 @@ use kube::{
     },
 };
 use tokio::time::interval;
+use ws_routing::tls::{CertificateFiles, Serving};
 
-use super::{held::LEAF, pair::ends, serving::Serving};
+use super::{held::LEAF, pair::ends};
 use crate::{metrics::Metrics, names};
 
 /// How long one watch lasts, in seconds. A connection that died without a word is noticed when it is over.
@@ -48,15 +49,18 @@ pub(crate) async fn follow_secret(client: Client, namespace: String, serving: Se
 
 /// Shows what the files of that directory have, as long as it is polled.
 pub(crate) async fn follow_files(folder: &Path, serving: Serving, metrics: Metrics) {
+    let [chain, key] = LEAF.map(|name| folder.join(name));
+    let mut files = CertificateFiles::new(&chain, key, serving);
     let mut again = interval(AGAIN);
     loop {
         again.tick().await;
-        let [chain, key] = LEAF.map(|name| tokio::fs::read(folder.join(name)));
-        match tokio::try_join!(chain, key) {
-            Ok((chain, key)) => show(&serving, &metrics, &chain, &key),
+        match files.look().await {
+            Ok(true) => note(&metrics, &tokio::fs::read(&chain).await.unwrap_or_default()),
+            Ok(false) => {}
             Err(error) => {
                 metrics.failed("certificates");
-                tracing::warn!(folder = %folder.display(), %error, "cannot read the certificate, trying again");
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "the certificate stays as it is");
             }
         }
     }
@@ -64,17 +68,20 @@ pub(crate) async fn follow_files(folder: &Path, serving: Serving, metrics: Metri
 
 fn show(serving: &Serving, metrics: &Metrics, chain: &[u8], key: &[u8]) {
     match serving.show(chain, key) {
-        Ok(is_new) => {
-            if let Some(end) = ends(chain).filter(|_| is_new) {
-                metrics.certificate_ends(end.as_second());
-                tracing::info!(%end, "the webhooks show another certificate");
-            }
-        }
-        // A file that was read before its other half was written is right the next time.
+        Ok(true) => note(metrics, chain),
+        Ok(false) => {}
         Err(error) => {
             metrics.failed("certificates");
-            tracing::warn!(%error, "this certificate cannot be shown: the one before stays");
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "this certificate cannot be shown: the one before stays");
         }
+    }
+}
+
+fn note(metrics: &Metrics, chain: &[u8]) {
+    if let Some(end) = ends(chain) {
+        metrics.certificate_ends(end.as_second());
+        tracing::info!(%end, "the webhooks show another certificate");
     }
 }
 

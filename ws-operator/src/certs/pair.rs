@@ -7,9 +7,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use ws_routing::tls;
 use x509_parser::{extensions::GeneralName, pem::parse_x509_pem, prelude::X509Certificate};
 
-use super::serving::certified;
 use crate::names;
 
 /// How long a CA is valid.
@@ -74,7 +74,7 @@ impl Pair {
 
     /// Reads a pair; `None` when it is of no use.
     pub(super) fn read(cert: &str, key: &str) -> Option<Self> {
-        certified(cert.as_bytes(), key.as_bytes()).ok()?;
+        tls::check(cert.as_bytes(), key.as_bytes()).ok()?;
         let facts = facts(cert.as_bytes())?;
         Some(Self { cert: cert.into(), key: key.into(), facts })
     }

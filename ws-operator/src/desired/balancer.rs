@@ -18,13 +18,20 @@ const DRAIN: u32 = 30;
 /// Time for which it serves on after it was told to end, in seconds: until nobody sends it new clients.
 const WITHDRAWAL: u32 = 5;
 
+/// Where the Secret with the certificate is seen.
+const TLS_DIR: &str = "/var/run/ws-tls";
+
+/// Where clients connect by TLS, when there is a certificate: at the pod, and at the Service.
+const TLS_PORT: u16 = 8443;
+const TLS_SERVICE_PORT: u16 = 443;
+
 pub(super) fn objects(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Vec<Object> {
     let name = ring.group.balancer();
     let of = |kind, spec| Object::new(kind, ring, name.clone(), Role::Balancer, &spec);
     let selector = json!({"matchLabels": Role::Balancer.selector(ring)});
     let mut objects = vec![
         of(Kind::Deployment, deployment(ring, balancer, settings)),
-        of(Kind::Service, service(ring)),
+        of(Kind::Service, service(ring, balancer)),
         of(Kind::PodDisruptionBudget, json!({"maxUnavailable": 1, "selector": selector})),
     ];
     if let Some(range) = &balancer.spec.autoscaling {
@@ -34,9 +41,15 @@ pub(super) fn objects(ring: &Ring, balancer: &Balancer, settings: &Settings) -> 
     objects
 }
 
-fn service(ring: &Ring) -> Value {
-    let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "targetPort": port, "protocol": "TCP", "appProtocol": protocol});
-    let ports = [port("ws", names::BALANCER_PORT, "kubernetes.io/ws")];
+fn service(ring: &Ring, balancer: &Balancer) -> Value {
+    let port = |name: &str, port: u16, target: u16| {
+        let protocol = format!("kubernetes.io/{name}");
+        json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP", "appProtocol": protocol})
+    };
+    let mut ports = vec![port("ws", names::BALANCER_PORT, names::BALANCER_PORT)];
+    if balancer.spec.tls_secret_name.is_some() {
+        ports.push(port("wss", TLS_SERVICE_PORT, TLS_PORT));
+    }
     json!({"type": "ClusterIP", "selector": Role::Balancer.selector(ring), "ports": ports})
 }
 
@@ -57,13 +70,17 @@ fn deployment(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
 }
 
 fn pod(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
-    let volumes = [json!({
+    let mut volumes = vec![json!({
         "name": names::PEER_TOKEN,
         "secret": {
             "secretName": names::PEER_TOKEN,
             "items": [{"key": ring.group.as_str(), "path": names::PEER_TOKEN_FILE}],
         },
     })];
+    if let Some(secret) = &balancer.spec.tls_secret_name {
+        // As a whole: a part of it that is mounted alone would never change.
+        volumes.push(json!({"name": "tls", "secret": {"secretName": secret}}));
+    }
     json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -96,8 +113,12 @@ fn container(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
             "periodSeconds": period, "failureThreshold": failures, "timeoutSeconds": 2,
         })
     };
-    let ports = [port("ws", names::BALANCER_PORT), port("admin", names::ADMIN_PORT)];
-    let mounts = [mount(names::PEER_TOKEN, names::PEER_TOKEN_DIR)];
+    let mut ports = vec![port("ws", names::BALANCER_PORT), port("admin", names::ADMIN_PORT)];
+    let mut mounts = vec![mount(names::PEER_TOKEN, names::PEER_TOKEN_DIR)];
+    if balancer.spec.tls_secret_name.is_some() {
+        ports.push(port("wss", TLS_PORT));
+        mounts.push(mount("tls", TLS_DIR));
+    }
     let resources = balancer.spec.resources.as_ref().and_then(|told| serde_json::to_value(told).ok());
     json!({
         "name": names::BALANCER,
@@ -132,5 +153,55 @@ fn args(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Vec<String> {
     tell("redelivery", balancer.redelivery.clone());
     tell("max-connections", spec.max_connections.map(|most| most.to_string()));
     tell("allowed-origins", (!spec.allowed_origins.is_empty()).then(|| spec.allowed_origins.join(",")));
+    if spec.tls_secret_name.is_some() {
+        tell("tls-listen", Some(format!("0.0.0.0:{TLS_PORT}")));
+        tell("tls-cert", Some(format!("{TLS_DIR}/tls.crt")));
+        tell("tls-key", Some(format!("{TLS_DIR}/tls.key")));
+    }
     args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::BalancerSpec;
+
+    fn objects(spec: Value) -> Vec<Value> {
+        let ring = Ring { namespace: "chat".into(), group: "default".parse().unwrap() };
+        let spec: BalancerSpec = serde_json::from_value(spec).unwrap();
+        let balancer = Balancer { spec, key: None, redelivery: None };
+        let objects = super::objects(&ring, &balancer, &Settings::default());
+        objects.into_iter().map(|object| object.body["spec"].clone()).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_mounted_as_a_directory_and_shown_on_port_443() {
+        let [deployment, service, ..] = &objects(json!({"tlsSecretName": "chat-tls"}))[..] else {
+            panic!("a deployment and a service")
+        };
+        let port = &service["ports"][1];
+        assert_eq!(
+            (&port["name"], &port["port"], &port["targetPort"]),
+            (&json!("wss"), &json!(443), &json!(8443))
+        );
+        let pod = &deployment["template"]["spec"];
+        let volume = json!({"name": "tls", "secret": {"secretName": "chat-tls"}});
+        assert!(pod["volumes"].as_array().unwrap().contains(&volume), "{pod}");
+        let container = &pod["containers"][0];
+        let mount = json!({"name": "tls", "mountPath": TLS_DIR, "readOnly": true});
+        assert!(container["volumeMounts"].as_array().unwrap().contains(&mount), "{container}");
+        for flag in
+            ["tls-listen=0.0.0.0:8443", "tls-cert=/var/run/ws-tls/tls.crt", "tls-key=/var/run/ws-tls/tls.key"]
+        {
+            assert!(container["args"].as_array().unwrap().contains(&json!(format!("--{flag}"))), "{flag}");
+        }
+    }
+
+    #[test]
+    fn without_a_certificate_there_is_no_tls() {
+        let objects = objects(json!({}));
+        let all = json!(objects).to_string();
+        assert!(!all.contains("--tls") && !all.contains(TLS_DIR), "{all}");
+        assert_eq!(objects[1]["ports"].as_array().unwrap().len(), 1);
+    }
 }

@@ -11,11 +11,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+use ws_routing::tls::{Serving, TlsStream};
 
 use super::{decide, review};
 use crate::{
@@ -42,7 +41,7 @@ pub struct Webhooks {
 struct Shared {
     settings: Settings,
     metrics: Metrics,
-    tls: TlsAcceptor,
+    tls: Serving,
     slots: Semaphore,
     stop: CancellationToken,
 }
@@ -50,14 +49,9 @@ struct Shared {
 impl Webhooks {
     /// Serves with that TLS until `stop`; what is asked by then is answered.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        tls: Arc<ServerConfig>,
-        metrics: Metrics,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(settings: Settings, tls: Serving, metrics: Metrics, stop: CancellationToken) -> Self {
         let slots = Semaphore::new(CONNECTIONS);
-        Self { shared: Arc::new(Shared { settings, metrics, tls: tls.into(), slots, stop }) }
+        Self { shared: Arc::new(Shared { settings, metrics, tls, slots, stop }) }
     }
 
     /// Serves one connection to its end. Cheap to call; nothing happens until the future is polled.
@@ -90,12 +84,12 @@ impl fmt::Debug for Webhooks {
 }
 
 /// The protocol is what TLS agreed on.
-async fn serve(shared: &Arc<Shared>, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
-    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+async fn serve(shared: &Arc<Shared>, stream: TlsStream) -> hyper::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
         let shared = Arc::clone(shared);
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
     });
+    let is_http2 = stream.is_http2();
     let stream = TokioIo::new(stream);
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())

@@ -5,14 +5,14 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::routes::{Answer, Call, Problem, Routes, json};
-use crate::proxy::{Held, Proxy};
+use crate::proxy::{Held, Proxy, Via};
 
 /// How many connections one answer lists at most.
 const MOST: usize = 10_000;
 
-/// `GET /v1/connections?limit=`: `{"count", "connections": [{"id", "key", "node", "remote", "since"}]}`, in no order.
+/// `GET /v1/connections?limit=`: `{"count", "connections": [{"id", "key", "node", "remote", "via", "since"}]}`, in no order.
 ///
-/// `limit` is 1 to 10,000, default 1,000. `since` is in seconds of Unix time. Keys are hashed unless the proxy logs them
+/// `via` is `tcp`, `tls` or `http2`. `limit` is 1 to 10,000, default 1,000. `since` is in seconds of Unix time. Keys are hashed unless the proxy logs them
 /// plainly.
 #[must_use]
 pub fn connections(proxy: Proxy) -> Routes {
@@ -36,6 +36,7 @@ fn shown(held: &Held) -> Value {
         "key": held.key,
         "node": held.node.as_str(),
         "remote": held.remote.map(|addr| addr.to_string()),
+        "via": held.via.map(Via::as_str),
         "since": since.as_secs_f64(),
     })
 }

@@ -11,7 +11,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    key::KeySources,
+    key::{KeySources, jwt::KeysFile},
     membership::{self, FollowOptions, MembersUri, View},
     peer::PeerTokens,
     proxy::{
@@ -75,7 +75,8 @@ pub struct ClientArgs {
     /// Where in a handshake the routing key is found. The first hit wins; without one the answer is 400.
     ///
     /// Comma-separated: header:NAME, query:NAME, path:/rooms/{key}, cookie:NAME, protocol:PREFIX (a subprotocol
-    /// PREFIX.value).
+    /// PREFIX.value), jwt:CLAIM (a claim of a token, verified with --jwt-keys: Authorization: Bearer TOKEN, or the query
+    /// parameter access_token, or a subprotocol access_token.TOKEN; one that is not valid is answered 401).
     #[arg(long, value_name = "LIST", default_value = "header:ws-user-id,query:ws-user-id")]
     pub key: KeySources,
 
@@ -92,6 +93,13 @@ pub struct ClientArgs {
     #[arg(long, value_name = "LIST")]
     pub allowed_origins: Option<AllowedOrigins>,
 
+    /// Keep the token that a key came in from nodes and applications: of jwt:CLAIM the header, parameter or subprotocol,
+    /// of protocol:PREFIX the subprotocol. A client whose other subprotocols the application does not agree to is then
+    /// answered that of the token, as browsers need one of those that they have offered.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value = "false", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_parser = boolean)]
+    pub strip_token: bool,
+
     /// How long a client may take nothing of what is written to it: then it is closed, 1008.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive)]
     pub stall_timeout: Duration,
@@ -106,13 +114,72 @@ impl ClientArgs {
 
     /// Tells a proxy how clients are taken in.
     pub fn apply(&self, proxy: Builder) -> Builder {
-        let Self { key, client_handshake_timeout: _, max_connections, allowed_origins, stall_timeout: _ } =
-            self;
+        let Self { key, max_connections, allowed_origins, strip_token, .. } = self;
         proxy
             .limits(self.limits())
             .keys(key.clone())
             .max_connections(*max_connections)
             .origins(allowed_origins.clone())
+            .strip_token(*strip_token)
+    }
+}
+
+/// How tokens are verified.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Clients")]
+pub struct JwtArgs {
+    /// File with the keys that tokens are verified with, for jwt:CLAIM in --key: a JWKS, or a secret for HS256.
+    ///
+    /// HS256, RS256, ES256 and EdDSA (Ed25519); exp and nbf are obeyed with a leeway of 60s. Read again when it changes,
+    /// within 2s; a bad one is warned of, and the last good keys stay.
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub jwt_keys: Option<PathBuf>,
+
+    /// Audiences, comma-separated: a token's aud must have one of them. Any when this is not given.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = name)]
+    pub jwt_audience: Vec<Box<str>>,
+
+    /// Issuers, comma-separated: a token's iss must be one of them. Any when this is not given.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = name)]
+    pub jwt_issuer: Vec<Box<str>>,
+}
+
+impl JwtArgs {
+    /// Opens the file of keys, if the key of a client may come in a token.
+    ///
+    /// # Errors
+    ///
+    /// [`BadConfig`] when there is no file but a source that needs it, or the other way round, and when it is bad.
+    pub fn open(&self, sources: &KeySources) -> Result<Option<KeysFile>, BadConfig> {
+        let Self { jwt_keys, jwt_audience, jwt_issuer } = self;
+        let path = match (jwt_keys, sources.claim()) {
+            (Some(path), Some(_)) => path,
+            (None, Some(claim)) => {
+                let expected = format!("expected FILE, as --key has jwt:{claim}");
+                return Err(BadConfig::missing("--jwt-keys", expected));
+            }
+            (Some(_), None) => return Err(unread(sources, "--jwt-keys")),
+            (None, None) if !jwt_audience.is_empty() => return Err(unread(sources, "--jwt-audience")),
+            (None, None) if !jwt_issuer.is_empty() => return Err(unread(sources, "--jwt-issuer")),
+            (None, None) => return Ok(None),
+        };
+        let opened = KeysFile::open(path, |verifier| {
+            verifier.audiences(jwt_audience.iter().cloned()).issuers(jwt_issuer.iter().cloned())
+        });
+        let bad = |error| BadConfig::new("--jwt-keys", &path.display().to_string(), chain(&error));
+        opened.map(Some).map_err(bad)
+    }
+}
+
+/// Tokens are to be verified, and no key is read from one: whoever said the one has not meant the other.
+fn unread(sources: &KeySources, flag: &str) -> BadConfig {
+    BadConfig::new("--key", &sources.to_string(), format!("expected jwt:CLAIM in it, as {flag} is given"))
+}
+
+fn name(text: &str) -> Result<Box<str>, &'static str> {
+    match text {
+        "" => Err("expected a name, or several with commas between"),
+        name => Ok(name.into()),
     }
 }
 
@@ -176,7 +243,12 @@ impl PeerArgs {
     }
 }
 
-fn file(text: &str) -> Result<PathBuf, &'static str> {
+/// A file's path.
+///
+/// # Errors
+///
+/// What was expected.
+pub fn file(text: &str) -> Result<PathBuf, &'static str> {
     match text.ends_with('/') {
         true => Err("expected a file, such as /etc/ws/peer-token"),
         false => Ok(text.into()),

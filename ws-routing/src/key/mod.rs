@@ -1,7 +1,11 @@
 //! The routing key, and where in a request it may be found.
 
+#[cfg(feature = "jwt")]
+pub mod jwt;
 #[cfg(feature = "proxy")]
 mod source;
+#[cfg(feature = "proxy")]
+mod token;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -9,6 +13,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 #[cfg(feature = "proxy")]
 pub use source::{InvalidKeySource, KeySource, KeySources, PathTemplate};
+#[cfg(feature = "proxy")]
+pub use token::{BadKey, Credential, Found, InvalidToken, TokenReader};
 
 /// What connections and messages are routed by: a user, device, document or room.
 ///

@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use http::{HeaderName, header, request::Parts};
 use percent_encoding::percent_decode;
 
-use super::{InvalidKey, Key};
+use super::{
+    InvalidKey, Key,
+    token::{BadKey, Credential, Found, TokenReader, bearer},
+};
 
 /// Where keys are looked for, in this order. The first hit wins; an empty value is no hit.
 ///
@@ -14,15 +17,26 @@ use super::{InvalidKey, Key};
 pub struct KeySources(Box<[KeySource]>);
 
 impl KeySources {
-    /// The key of a request: `None` when no source holds one.
+    /// The key of a request: `None` when no source holds one. `tokens` reads the tokens of [`KeySource::Jwt`].
     ///
-    /// Costs one pass over the request for each source, and one allocation for the key.
+    /// Costs one pass over the request for each source, and one allocation for the key; a token costs what its reader
+    /// needs for it.
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`] when the first hit is no key; later sources are not asked then.
-    pub fn find(&self, request: &Parts) -> Result<Option<Key>, InvalidKey> {
-        self.0.iter().find_map(|source| source.find(request).transpose()).transpose()
+    /// [`BadKey`] when the first hit is no key, or a token that is not valid; later sources are not asked then.
+    pub fn find(&self, request: &Parts, tokens: Option<&dyn TokenReader>) -> Result<Option<Found>, BadKey> {
+        self.0.iter().find_map(|source| source.find(request, tokens).transpose()).transpose()
+    }
+
+    /// The first claim of a token among the sources, if there is one: then a request cannot be taken without a
+    /// [`TokenReader`].
+    #[must_use]
+    pub fn claim(&self) -> Option<&str> {
+        self.0.iter().find_map(|source| match source {
+            KeySource::Jwt(claim) => Some(&**claim),
+            _ => None,
+        })
     }
 
     /// The sources, first one first.
@@ -72,33 +86,44 @@ pub enum KeySource {
     Cookie(Box<str>),
     /// `protocol:PREFIX`: what follows `PREFIX.` in a subprotocol that the client offers, as browsers can set no headers.
     Protocol(Box<str>),
+    /// `jwt:CLAIM`: a claim of a token, verified: text or a whole number. The token is looked for as `Authorization:
+    /// Bearer TOKEN`, then as the parameter `access_token` of the query, then as a subprotocol `access_token.TOKEN`.
+    Jwt(Box<str>),
 }
 
 impl KeySource {
-    /// The key at this place: `None` when there is none, or an empty one.
+    /// The key at this place: `None` when there is none, or an empty one. `tokens` reads the tokens of
+    /// [`KeySource::Jwt`].
     ///
     /// # Errors
     ///
-    /// [`InvalidKey`] when what is there is no key.
-    pub fn find(&self, request: &Parts) -> Result<Option<Key>, InvalidKey> {
-        match self {
+    /// [`BadKey`] when what is there is no key, or a token that is not valid.
+    pub fn find(&self, request: &Parts, tokens: Option<&dyn TokenReader>) -> Result<Option<Found>, BadKey> {
+        let key = match self {
             Self::Header(name) => {
                 let mut values = request.headers.get_all(name).iter().map(|value| value.as_bytes());
-                values.find(|value| !value.is_empty()).map(Key::from_bytes).transpose()
+                values.find(|value| !value.is_empty()).map(Key::from_bytes)
             }
             Self::Query(name) => decoded(query(request.uri.query().unwrap_or_default(), name)),
             Self::Path(template) => decoded(template.key(request.uri.path())),
             Self::Cookie(name) => decoded(cookie(request, name)),
-            Self::Protocol(prefix) => protocol(request, prefix).map(Key::from_bytes).transpose(),
-        }
+            Self::Protocol(prefix) => {
+                let Some((offered, value)) = protocol(request, prefix) else { return Ok(None) };
+                let credential = Some(Credential::protocol(offered));
+                return Ok(Some(Found { key: Key::from_bytes(value)?, credential }));
+            }
+            Self::Jwt(claim) => return bearer(request, claim, tokens),
+        };
+        Ok(key.transpose()?.map(|key| Found { key, credential: None }))
     }
 }
 
-fn decoded(value: Option<&[u8]>) -> Result<Option<Key>, InvalidKey> {
-    value.map(|value| Key::from_bytes(&Cow::from(percent_decode(value)))).transpose()
+fn decoded(value: Option<&[u8]>) -> Option<Result<Key, InvalidKey>> {
+    value.map(|value| Key::from_bytes(&Cow::from(percent_decode(value))))
 }
 
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+/// The first value of that parameter which is not empty, as it was sent.
+pub(super) fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let mut hits =
         pairs.filter(|(n, value)| !value.is_empty() && percent_decode(n.as_bytes()).eq(name.bytes()));
@@ -115,12 +140,13 @@ fn cookie<'a>(request: &'a Parts, name: &str) -> Option<&'a [u8]> {
     })
 }
 
-fn protocol<'a>(request: &'a Parts, prefix: &str) -> Option<&'a [u8]> {
+/// The first subprotocol that is `prefix.` and a value, and the value.
+pub(super) fn protocol<'a>(request: &'a Parts, prefix: &str) -> Option<(&'a [u8], &'a [u8])> {
     let lines = request.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let mut tokens = lines.flat_map(|line| line.as_bytes().split(|&b| b == b',')).map(<[u8]>::trim_ascii);
     tokens.find_map(|token| {
         let value = token.strip_prefix(prefix.as_bytes())?.strip_prefix(b".")?;
-        (!value.is_empty()).then_some(value)
+        (!value.is_empty()).then_some((token, value))
     })
 }
 
@@ -141,18 +167,24 @@ impl FromStr for KeySource {
             "protocol" => {
                 token("protocol:PREFIX, the beginning of a subprotocol PREFIX.KEY").map(Self::Protocol)
             }
-            "jwt" => Err(invalid("another source: jwt:CLAIM is not supported in this build yet")),
+            "jwt" if is_claim(name) => Ok(Self::Jwt(name.into())),
+            "jwt" => Err(invalid("jwt:CLAIM, the name of a claim")),
             _ => Err(invalid(KINDS)),
         }
     }
 }
 
-const KINDS: &str = "header:NAME, query:NAME, path:/rooms/{key}, cookie:NAME or protocol:PREFIX";
+const KINDS: &str = "header:NAME, query:NAME, path:/rooms/{key}, cookie:NAME, protocol:PREFIX or jwt:CLAIM";
 const PATH: &str = "path:/rooms/{key}, a path with {key} once, in place of one segment or a part of it";
 
 /// RFC 9110's tokens: what names of headers, cookies and subprotocols are made of.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Names of claims are often URLs; a list has its own commas.
+fn is_claim(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',')
 }
 
 impl fmt::Display for KeySource {
@@ -163,6 +195,7 @@ impl fmt::Display for KeySource {
             Self::Path(PathTemplate { before, after }) => write!(f, "path:{before}{KEY}{after}"),
             Self::Cookie(name) => write!(f, "cookie:{name}"),
             Self::Protocol(prefix) => write!(f, "protocol:{prefix}"),
+            Self::Jwt(claim) => write!(f, "jwt:{claim}"),
         }
     }
 }
@@ -214,7 +247,7 @@ mod tests {
 
     fn find(sources: &str, request: &Parts) -> Option<String> {
         let sources: KeySources = sources.parse().unwrap();
-        sources.find(request).unwrap().map(|key| key.as_str().to_owned())
+        sources.find(request, None).unwrap().map(|found| found.key.as_str().to_owned())
     }
 
     #[test]
@@ -266,10 +299,10 @@ mod tests {
         let long = "x".repeat(513);
         let sources = KeySources::default();
         for bad in [request("/?ws-user-id=%ff", &[]), request("/?ws-user-id=ok", &[("ws-user-id", &long)])] {
-            assert!(sources.find(&bad).is_err());
+            assert!(sources.find(&bad, None).is_err());
         }
         let longest = request("/", &[("ws-user-id", &long[1..])]);
-        assert!(sources.find(&longest).unwrap().is_some());
+        assert!(sources.find(&longest, None).unwrap().is_some());
     }
 
     #[test]
@@ -278,6 +311,7 @@ mod tests {
             "header:ws-user-id,query:ws-user-id",
             "path:/rooms/{key},cookie:sid,protocol:key",
             "path:/v1/room-{key}.json",
+            "jwt:sub,jwt:https://example.com/device,query:user",
         ] {
             assert_eq!(text.parse::<KeySources>().unwrap().to_string(), text);
         }
@@ -300,7 +334,8 @@ mod tests {
             ("path:/rooms?{key}", "path:/rooms/{key}"),
             ("cookie:a;b", "cookie:NAME"),
             ("protocol:", "protocol:PREFIX"),
-            ("jwt:sub", "not supported in this build yet"),
+            ("jwt:", "jwt:CLAIM"),
+            ("jwt:a b", "jwt:CLAIM"),
             ("header:a,,query:b", "header:NAME"),
         ] {
             let error = text.parse::<KeySources>().unwrap_err().to_string();
@@ -317,8 +352,8 @@ mod tests {
                 .fold(uri, |request, (name, value)| request.header(*name, value));
             if let Ok(request) = request.body(()) {
                 let parts = request.into_parts().0;
-                for source in ["header:k", "query:k", "path:/{key}", "cookie:k", "protocol:k"] {
-                    let _ = source.parse::<KeySources>().unwrap().find(&parts);
+                for source in ["header:k", "query:k", "path:/{key}", "cookie:k", "protocol:k", "jwt:k"] {
+                    let _ = source.parse::<KeySources>().unwrap().find(&parts, None);
                 }
             }
         }

@@ -47,6 +47,12 @@ pub const FAMILIES: &[Family] = &[
         "Handshakes refused by this process, by HTTP status",
     ),
     family("ws_handshake_duration_seconds", "histogram", &[], "Time from the accepted connection to the 101"),
+    family(
+        "ws_tls_handshakes_total",
+        "counter",
+        &["result"],
+        "TLS handshakes of clients, by the HTTP that was agreed, or as failed or timed_out",
+    ),
     family("ws_messages_total", "counter", &["direction"], "Messages relayed"),
     family("ws_bytes_total", "counter", &["direction"], "Bytes of frames relayed, frame headers included"),
     family(

@@ -38,6 +38,20 @@ label! {
 }
 
 label! {
+    /// What became of a TLS handshake.
+    TlsResult {
+        /// HTTP/1.1 was agreed, or nothing.
+        Http1 = "http1",
+        /// HTTP/2 was agreed.
+        Http2 = "http2",
+        /// The client speaks no TLS of ours, does not trust us, or went away.
+        Failed = "failed",
+        /// It took too long.
+        TimedOut = "timed_out",
+    }
+}
+
+label! {
     /// Why a connection moves.
     MoveReason {
         /// A node joined, or its weight changed: the key has another owner.

@@ -15,7 +15,7 @@ use crate::{membership::Members, node::NodeState};
 pub use families::{Counter, FAMILIES, Family, Gauge, SIDECAR_FAMILIES, Timing};
 use families::{Families, Labelled, each, is_counter, pairs};
 pub use labels::{
-    Ack, AppRequest, Direction, MoveReason, MoveResult, PeerResult, SendResult, UpstreamFailure,
+    Ack, AppRequest, Direction, MoveReason, MoveResult, PeerResult, SendResult, TlsResult, UpstreamFailure,
 };
 pub use sidecar::SidecarMetrics;
 
@@ -33,6 +33,7 @@ struct Shared {
     closed: Labelled<1>,
     refused: Labelled<1>,
     handshake: Timing,
+    tls_handshakes: Vec<Counter>,
     messages: Vec<Counter>,
     bytes: Vec<Counter>,
     moves: Vec<Counter>,
@@ -70,6 +71,7 @@ impl Metrics {
             closed: families.labelled("ws_connections_closed_total", CLOSE_CODES.map(|code| [code.into()])),
             refused: families.labelled("ws_handshakes_refused_total", STATUSES.map(|status| [status.into()])),
             handshake: families.timing("ws_handshake_duration_seconds"),
+            tls_handshakes: families.labels("ws_tls_handshakes_total", each(TlsResult::ALL)),
             messages: families.labels("ws_messages_total", each(Direction::ALL)),
             bytes: families.labels("ws_bytes_total", each(Direction::ALL)),
             moves: families.labels("ws_moves_total", pairs(MoveReason::ALL, MoveResult::ALL)),
@@ -123,6 +125,12 @@ impl Metrics {
     #[must_use]
     pub fn handshake(&self) -> &Timing {
         &self.shared.handshake
+    }
+
+    /// TLS handshakes of clients that ended so.
+    #[must_use]
+    pub fn tls_handshakes(&self, result: TlsResult) -> &Counter {
+        &self.shared.tls_handshakes[result as usize]
     }
 
     /// Messages that were relayed.

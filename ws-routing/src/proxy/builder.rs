@@ -15,7 +15,13 @@ use super::{
     service::Inner,
     trunk::Trunks,
 };
-use crate::{drain::Drain, key::KeySources, membership::View, metrics::Metrics, peer::PeerTokens};
+use crate::{
+    drain::Drain,
+    key::{KeySources, TokenReader},
+    membership::View,
+    metrics::Metrics,
+    peer::PeerTokens,
+};
 
 /// Makes a [`Proxy`]. Everything but the view has a default.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub struct Builder {
     metrics: Option<Metrics>,
     drain: Option<Drain>,
     keys: KeySources,
+    reader: Option<Arc<dyn TokenReader>>,
+    strip_token: bool,
     origins: Option<AllowedOrigins>,
     limits: Limits,
     max_connections: usize,
@@ -44,6 +52,8 @@ impl Builder {
             metrics: None,
             drain: None,
             keys: KeySources::default(),
+            reader: None,
+            strip_token: false,
             origins: None,
             limits: Limits::default(),
             max_connections: 100_000,
@@ -72,6 +82,23 @@ impl Builder {
     /// Where a request's key is found. Default: the header, then the query parameter `ws-user-id`.
     pub fn keys(mut self, keys: KeySources) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Who verifies tokens, which [`KeySource::Jwt`](crate::key::KeySource::Jwt) needs. Default: nobody, and handshakes
+    /// with a token are answered 401 where one is looked for.
+    pub fn token_reader(mut self, reader: Option<Arc<dyn TokenReader>>) -> Self {
+        self.reader = reader;
+        self
+    }
+
+    /// Whether the token that a key came in, or the subprotocol of
+    /// [`KeySource::Protocol`](crate::key::KeySource::Protocol), is kept from nodes and applications. Default: no.
+    ///
+    /// Where it was a subprotocol and the application agrees none of the others, the client is answered that one, as
+    /// browsers fail a connection for which none of those that they offered is agreed.
+    pub fn strip_token(mut self, strip: bool) -> Self {
+        self.strip_token = strip;
         self
     }
 
@@ -147,6 +174,8 @@ impl Builder {
             metrics,
             drain,
             keys,
+            reader,
+            strip_token,
             origins,
             limits,
             max_connections,
@@ -175,6 +204,8 @@ impl Builder {
             core: Arc::new(core),
             drain,
             keys,
+            reader,
+            strip_token,
             origins,
             limits,
             max_connections,

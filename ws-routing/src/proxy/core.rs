@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    arrival::Arrival,
     connect::{self, Answered, DialError, OpenError, Opened},
     error::{Refusal, SidecarRefusal},
     handshake::{Accepted, Agreed, Handshake, LegHeaders},
@@ -94,8 +95,8 @@ pub(crate) struct Core {
 pub(crate) struct Connection {
     pub(super) id: Arc<str>,
     pub(super) key: Key,
-    /// The client's address, where it is known.
-    pub(super) remote: Option<SocketAddr>,
+    /// Where the client came from, where that is known.
+    pub(super) arrival: Option<Arrival>,
     pub(super) since: SystemTime,
     pub(super) handshake: Handshake,
     pub(super) agreed: Agreed,
@@ -110,6 +111,16 @@ impl Connection {
     /// The same over moves.
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The client's address.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        self.arrival.map(|arrival| arrival.peer)
+    }
+
+    /// What the client's bytes travel in.
+    pub(super) fn via(&self) -> Option<&'static str> {
+        self.arrival.map(|arrival| arrival.via.as_str())
     }
 
     pub(crate) fn ticket(&self) -> &Ticket {

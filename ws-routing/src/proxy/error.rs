@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::{contract, key::InvalidKey, node::NodeState};
+use crate::{
+    contract,
+    key::{BadKey, InvalidKey, InvalidToken},
+    node::NodeState,
+};
 
 /// Why a handshake is answered by us and not by the app.
 ///
@@ -12,7 +16,9 @@ use crate::{contract, key::InvalidKey, node::NodeState};
 #[non_exhaustive]
 pub enum Refusal {
     /// 426: a request that asks for no WebSocket.
-    #[error("expected a WebSocket handshake (Upgrade: websocket, Connection: Upgrade)")]
+    #[error(
+        "expected a WebSocket handshake (Upgrade: websocket, Connection: Upgrade; with HTTP/2 CONNECT, :protocol websocket)"
+    )]
     NotUpgrade,
     /// 426: a WebSocket of another version than 13.
     #[error("expected Sec-WebSocket-Version: 13")]
@@ -29,9 +35,9 @@ pub enum Refusal {
     /// 400: a source holds something that cannot be a key.
     #[error("bad routing key: {0}")]
     BadKey(#[from] InvalidKey),
-    /// 401: a credential that is not valid; the text says what is wrong with it.
+    /// 401: a token that is not valid; the text says what is wrong with it.
     #[error("not authorized: {0}")]
-    Unauthorized(&'static str),
+    Unauthorized(#[from] InvalidToken),
     /// 403: an `Origin` that is not among the allowed ones.
     #[error("this origin is not allowed")]
     Forbidden,
@@ -145,7 +151,7 @@ impl Refusal {
             headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if self.status() == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, self.challenge());
         }
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -157,6 +163,14 @@ impl Refusal {
             }
         }
         response
+    }
+
+    /// What RFC 6750 has a client told that brought no good token.
+    fn challenge(&self) -> HeaderValue {
+        let Self::Unauthorized(error) = self else { return HeaderValue::from_static("Bearer") };
+        let told = format!("Bearer error=\"invalid_token\", error_description=\"{error}\"");
+        // The texts are plain ASCII without quotes, so this cannot fail.
+        HeaderValue::try_from(told).unwrap_or(HeaderValue::from_static("Bearer error=\"invalid_token\""))
     }
 
     /// The same from a sidecar, which tells its state with every answer of its own.
@@ -171,6 +185,15 @@ impl Refusal {
     #[must_use]
     pub fn render(&self) -> Bytes {
         render(&self.response())
+    }
+}
+
+impl From<BadKey> for Refusal {
+    fn from(bad: BadKey) -> Self {
+        match bad {
+            BadKey::Invalid(invalid) => invalid.into(),
+            BadKey::Token(invalid) => invalid.into(),
+        }
     }
 }
 
@@ -287,6 +310,7 @@ mod tests {
             (Refusal::BadVersion, 426, "13"),
             (Refusal::NoKey("header:ws-user-id".into()), 400, "header:ws-user-id"),
             (Refusal::TooLarge { bytes: 16384, fields: 100 }, 431, "16384"),
+            (InvalidToken::Expired.into(), 401, "expired"),
             (Refusal::HandshakeTimeout, 408, "in time"),
             (Refusal::NoMembers, 503, "try again"),
             (Refusal::AppNonsense("x"), 502, "x"),
@@ -302,6 +326,10 @@ mod tests {
             assert!(String::from_utf8_lossy(&bytes[len..]).contains(text), "{refusal}");
             assert!(field("connection").is_some_and(|value| value.ends_with("close")));
             assert_eq!(field("retry-after").is_some(), status == 503);
+            assert_eq!(
+                field("www-authenticate").is_some_and(|it| it.contains("invalid_token")),
+                status == 401
+            );
             assert_eq!(field("sec-websocket-version").is_some(), status == 426);
             assert_eq!(head.sidecar_error().is_some(), matches!(refusal, Refusal::Sidecar(_)));
         }

@@ -2,18 +2,22 @@
 //! changes, the far end changes behind the client's connection.
 //!
 //! Reading order: `service` (one client's way through), `core` (which node, and how a leg is opened), `relay` (the
-//! machine), `drive` (its shell), `trunk` (legs that share connections), `moves` and `probes` (what makes connections move), [`error`] (the one table from
+//! machine), `drive` (its shell), `trunk` (legs that share connections), `moves` and `probes` (what makes connections move), `tls` and `http2` (clients
+//! that come by them), [`error`] (the one table from
 //! failure to status or close code).
 
 pub mod connect;
 pub mod error;
 pub mod handshake;
 
+mod arrival;
 mod builder;
 pub(crate) mod core;
 mod drive;
 mod fence;
 mod health;
+#[cfg(feature = "tls")]
+mod http2;
 mod leg;
 mod moves;
 mod network;
@@ -21,10 +25,14 @@ mod probes;
 pub(crate) mod relay;
 mod service;
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 mod tower;
 pub(crate) mod trunk;
 pub(crate) mod wire;
 
+pub(crate) use arrival::Arrival;
+pub use arrival::Via;
 pub use builder::Builder;
 pub use core::DialSettings;
 pub use leg::{LegStream, Legs};

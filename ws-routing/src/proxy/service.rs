@@ -18,12 +18,13 @@ use tokio::{
 };
 
 use super::{
+    arrival::{Arrival, Via},
     builder::Builder,
     core::{Connection, Core, Dialed, Routed},
     drive::Drive,
     error::Refusal,
     handshake::{
-        AllowedOrigins, Edge, Handshake, LegHeaders, finish,
+        AllowedOrigins, Handshake, LegHeaders, finish,
         head::{Arrived, HeadError, Limits, RequestHead, read_request},
     },
     moves::{self, Registered, Registry, Ticket},
@@ -32,8 +33,9 @@ use super::{
 };
 use crate::{
     drain::Drain,
-    key::{Key, KeySources},
+    key::{Credential, Found, Key, KeySources, TokenReader},
     membership::View,
+    metrics::Metrics,
     node::NodeId,
     rendezvous,
 };
@@ -51,6 +53,8 @@ pub(super) struct Inner {
     pub(super) core: Arc<Core>,
     pub(super) drain: Option<Drain>,
     pub(super) keys: KeySources,
+    pub(super) reader: Option<Arc<dyn TokenReader>>,
+    pub(super) strip_token: bool,
     pub(super) origins: Option<AllowedOrigins>,
     pub(super) limits: Limits,
     pub(super) max_connections: usize,
@@ -89,7 +93,13 @@ impl Proxy {
                 tokens.follow().await;
             }
         };
-        futures_util::join!(moves::run(Arc::clone(core)), probes::run(Arc::clone(core)), departures, tokens);
+        let keys = async {
+            if let Some(reader) = &self.inner.reader {
+                reader.follow().await;
+            }
+        };
+        let moves = moves::run(Arc::clone(core));
+        futures_util::join!(moves, probes::run(Arc::clone(core)), departures, tokens, keys);
     }
 
     async fn follow(&self, drain: &Drain) {
@@ -107,9 +117,16 @@ impl Proxy {
     }
 
     /// Serves one client's connection, from its first byte to its last.
-    pub async fn serve(&self, mut io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
-        match read_request(&mut io, self.inner.limits).await {
-            Ok(Arrived::Http1(head)) => self.serve_request(io, peer, &head).await,
+    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+        self.serve_http1(io, Arrival::tcp(peer), self.inner.limits).await;
+    }
+
+    pub(super) async fn serve_http1<C>(&self, mut io: C, arrival: Arrival, limits: Limits)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        match read_request(&mut io, limits).await {
+            Ok(Arrived::Http1(head)) => self.serve_request(io, arrival, &head).await,
             Ok(Arrived::Http2(_)) => self.refuse(&mut io, &Refusal::NotUpgrade).await,
             Err(HeadError::Refused(refusal)) => self.refuse(&mut io, &refusal).await,
             Err(_) => {}
@@ -117,17 +134,21 @@ impl Proxy {
     }
 
     /// Serves a client whose request's head has been read.
-    pub(crate) async fn serve_request<C>(&self, mut io: C, peer: SocketAddr, head: &RequestHead)
+    pub(crate) async fn serve_request<C>(&self, mut io: C, arrival: Arrival, head: &RequestHead)
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let began = Instant::now();
-        match self.admit(Some(peer), &head.parts).await {
+        match self.admit(Some(arrival), &head.parts).await {
             Ok(Admitted::Leg(admitted)) => {
                 let answer = admitted.dialed.accepted.render(None);
                 let stall = self.stall_timeout();
-                if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
-                    self.inner.core.metrics.handshake().observe(began.elapsed());
+                let written = async {
+                    io.write_all(&answer).await?;
+                    io.flush().await
+                };
+                if matches!(timeout(stall, written).await, Ok(Ok(()))) {
+                    self.metrics().handshake().observe(began.elapsed());
                     self.relay(io, &head.leftover(), *admitted).await;
                 }
             }
@@ -159,7 +180,8 @@ impl Proxy {
             id: Arc::clone(&connection.id),
             key: self.shown(&connection.key),
             node: connection.ticket.node(),
-            remote: connection.remote,
+            remote: connection.remote(),
+            via: connection.arrival.map(|arrival| arrival.via),
             since: connection.since,
         });
         (all.len(), held.collect())
@@ -178,12 +200,27 @@ impl Proxy {
         upgraded.spawn(connection);
     }
 
+    /// What a client's handshake may cost.
+    #[cfg(feature = "tls")]
+    pub(super) fn limits(&self) -> Limits {
+        self.inner.limits
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn drain(&self) -> Option<&Drain> {
+        self.inner.drain.as_ref()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.inner.core.metrics
+    }
+
     pub(super) fn stall_timeout(&self) -> Duration {
         self.inner.core.settings.stall_timeout
     }
 
     pub(super) fn count_refusal(&self, refusal: &Refusal) {
-        self.inner.core.metrics.refused(refusal.status().as_u16()).inc();
+        self.metrics().refused(refusal.status().as_u16()).inc();
     }
 
     async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
@@ -193,9 +230,9 @@ impl Proxy {
     }
 
     /// Checks a handshake and opens its leg.
-    pub(super) async fn admit(&self, peer: Option<SocketAddr>, parts: &Parts) -> Result<Admitted, Refusal> {
+    pub(super) async fn admit(&self, arrival: Option<Arrival>, parts: &Parts) -> Result<Admitted, Refusal> {
         let inner = &self.inner;
-        let edge = peer.map(|peer| Edge { client: peer.ip(), secure: false, trace: rand::random() });
+        let edge = arrival.map(|arrival| arrival.edge());
         let mut handshake = Handshake::check(parts, edge.as_ref())?;
         if inner.drain.as_ref().is_some_and(Drain::is_draining) {
             return Err(Refusal::Draining);
@@ -204,18 +241,26 @@ impl Proxy {
         if let Some(origins) = &inner.origins {
             origins.check(&parts.headers)?;
         }
-        let key = inner.keys.find(parts)?.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
+        let found = inner.keys.find(parts, inner.reader.as_deref())?;
+        let Found { key, credential } = found.ok_or_else(|| Refusal::NoKey(inner.keys.to_string().into()))?;
+        let stripped = credential.filter(|_| inner.strip_token);
+        if let Some(credential) = &stripped {
+            handshake = handshake.without(credential);
+        }
         if inner.core.settings.skip_on_move > 0 {
             handshake = handshake.without_server_context();
         }
         let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
         let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
-            Routed::Leg(dialed) => {
+            Routed::Leg(mut dialed) => {
+                if let Some(Credential::Protocol(offered)) = stripped {
+                    dialed.accepted = dialed.accepted.or_agreed(offered);
+                }
                 let connection = Connection {
                     id,
                     key,
-                    remote: peer,
+                    arrival,
                     since: SystemTime::now(),
                     agreed: dialed.accepted.agreed().clone(),
                     handshake,
@@ -251,8 +296,8 @@ impl Proxy {
         let node = connection.ticket.node();
         let seconds = connection.since.elapsed().unwrap_or_default().as_secs();
         tracing::info!(
-            connection = %connection.id, key = %self.shown(&connection.key), remote = ?connection.remote, %node,
-            code = end.code, by = ?end.by, seconds, "connection ended"
+            connection = %connection.id, key = %self.shown(&connection.key), remote = ?connection.remote(), via = ?connection.via(),
+            %node, code = end.code, by = ?end.by, seconds, "connection ended"
         );
     }
 
@@ -292,6 +337,8 @@ pub struct Held {
     pub node: NodeId,
     /// Where the client comes from, if that is known.
     pub remote: Option<SocketAddr>,
+    /// How it came here, if that is known.
+    pub via: Option<Via>,
     /// When it was opened.
     pub since: SystemTime,
 }

@@ -12,6 +12,7 @@ use tower_service::Service;
 
 use super::{
     LegStream, Proxy,
+    arrival::Arrival,
     connect::{Answered, PumpError},
     error::Refusal,
     handshake::ResponseHead,
@@ -50,7 +51,7 @@ impl<B> Service<Request<B>> for Proxy {
 
 impl Proxy {
     async fn answer(self, parts: &Parts, upgrade: OnUpgrade) -> Response<Body> {
-        let client = parts.extensions.get().map(|ClientAddr(addr)| *addr);
+        let client = parts.extensions.get().map(|ClientAddr(addr)| Arrival::tcp(*addr));
         match self.admit(client, parts).await {
             Ok(Admitted::Leg(opened)) => {
                 let head = opened.dialed.accepted.render(None);

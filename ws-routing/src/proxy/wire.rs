@@ -23,6 +23,8 @@ pub(crate) struct Wire<S> {
     held: Vec<u8>,
     pending: Vec<u8>,
     written: usize,
+    /// The socket has taken bytes that it has not passed on, as TLS does.
+    unflushed: bool,
     broken: bool,
     /// The last read found nothing, and the task has not been woken since.
     parked: bool,
@@ -81,7 +83,15 @@ thread_local! {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `held` is what was read behind the handshake.
     pub(crate) fn new(io: S, held: &[u8]) -> Self {
-        Self { io, held: held.to_vec(), pending: Vec::new(), written: 0, broken: false, parked: false }
+        Self {
+            io,
+            held: held.to_vec(),
+            pending: Vec::new(),
+            written: 0,
+            unflushed: false,
+            broken: false,
+            parked: false,
+        }
     }
 
     /// The task has been woken: a read may find something.
@@ -91,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Whether something waits to be written.
     pub(crate) fn blocked(&self) -> bool {
-        !self.pending.is_empty() && !self.broken
+        (self.unflushed || !self.pending.is_empty()) && !self.broken
     }
 
     /// Whether writing has failed. Reading may still bring what the peer said last.
@@ -112,13 +122,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
         }
         self.pending.extend_from_slice(bytes);
+        self.pass_on(cx);
     }
 
     /// Writes what waits. Ready with whether anything was taken; pending while the socket takes nothing.
     pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.written;
         let mut took = false;
-        while self.blocked() {
+        let waited = self.unflushed;
+        while !self.pending.is_empty() && !self.broken {
             match Pin::new(&mut self.io).poll_write(cx, &self.pending[self.written..]) {
                 Poll::Ready(Ok(n)) if n > 0 => self.written += n,
                 Poll::Ready(_) => self.breaks(),
@@ -130,7 +142,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 self.written = 0;
             }
         }
-        took || self.written != before
+        self.pass_on(cx);
+        took || self.written != before || (waited && !self.unflushed)
+    }
+
+    /// Has the socket pass on what it took. That is nothing for those that keep none.
+    fn pass_on(&mut self, cx: &mut Context<'_>) {
+        if self.broken {
+            return;
+        }
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(_)) => self.breaks(),
+            Poll::Pending => self.unflushed = true,
+        }
     }
 
     /// How many bytes were read and not consumed.

@@ -32,7 +32,7 @@ use crate::{
     node::NodeId,
     peer::PeerTokens,
     proxy::{
-        Builder, LegStream, Proxy, Settings,
+        Arrival, Builder, LegStream, Proxy, Settings,
         core::LocalNode,
         error::{self, Refusal, SidecarRefusal},
         handshake::{
@@ -232,14 +232,14 @@ impl Sidecar {
         let headers = &head.parts.headers;
         if self.tokens.is_some() && !headers.contains_key(contract::PROOF) {
             // Whoever has no proof is a client, and what it claims is forged.
-            return self.proxy.serve_request(io, peer, head).await;
+            return self.proxy.serve_request(io, Arrival::tcp(peer), head).await;
         }
         match LegHeaders::read(headers) {
             Ok(Some(leg)) if self.is_proved(leg.proof.as_deref(), &leg.key) => {
                 self.legs.serve(io, head, leg, Some(peer)).await;
             }
             Ok(Some(_)) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
-            Ok(None) => self.proxy.serve_request(io, peer, head).await,
+            Ok(None) => self.proxy.serve_request(io, Arrival::tcp(peer), head).await,
             Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
         }
     }

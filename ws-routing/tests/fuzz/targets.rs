@@ -5,13 +5,16 @@
 #[path = "stack.rs"]
 pub mod stack;
 
-use std::{fmt::Debug, path::Path};
+use std::{fmt::Debug, path::Path, time::SystemTime};
 
 use http::request::Parts;
 use ws_routing::{
     Key, Members, NodeId,
     frame::{Decoder, Kind, MAX_CONTROL, Opcode},
-    key::KeySources,
+    key::{
+        InvalidToken, KeySources, TokenReader,
+        jwt::{KeySet, Verifier},
+    },
     membership::{File, MembersUri, Snapshot},
     proxy::handshake::{
         AllowedOrigins, Handshake, LegHeaders, ResponseHead,
@@ -24,9 +27,10 @@ use ws_routing::{
 pub type Target = fn(&[u8]);
 
 /// A target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("frames", frames),
     ("keys", keys),
+    ("tokens", tokens),
     ("members", members),
     ("requests", requests),
     ("answers", answers),
@@ -100,7 +104,8 @@ pub fn keys(input: &[u8]) {
     let Ok(Some((request, _))) = parse_request(head.as_bytes(), Limits::default()) else { return };
     let parts = request.into_parts().0;
     for sources in [sources.unwrap_or_default(), every_source()] {
-        if let Ok(Some(key)) = sources.find(&parts) {
+        if let Ok(Some(found)) = sources.find(&parts, Some(&NoToken)) {
+            let key = found.key;
             assert!((1..=512).contains(&key.as_str().len()), "{key}");
             let encoded = key.encoded().to_string();
             assert_eq!(Key::decode(&encoded), Ok(key));
@@ -108,8 +113,43 @@ pub fn keys(input: &[u8]) {
     }
 }
 
+/// Takes no token.
+#[derive(Debug)]
+struct NoToken;
+
+impl TokenReader for NoToken {
+    fn key(&self, _: &str, _: &str) -> Result<Key, InvalidToken> {
+        Err(InvalidToken::Signature)
+    }
+}
+
+/// The first line is a token, the rest the file of its keys. Nobody's token is valid but the corpus's own.
+pub fn tokens(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (token, keys) = text.split_once('\n').unwrap_or((&text, ""));
+    let known = KeySet::parse(TOKENS.as_bytes()).map(Verifier::new).expect("keys of three kinds");
+    let now = SystemTime::UNIX_EPOCH;
+    assert_eq!(known.verify(token, now).is_ok(), VALID.contains(&token), "{token}");
+    if let Ok(keys) = KeySet::parse(keys.as_bytes()) {
+        assert!((1..=KeySet::MOST).contains(&keys.len()));
+        let _ = Verifier::new(keys).verify(token, now).map(|claims| claims.key("sub"));
+    }
+}
+
+/// The examples of RFC 7515, from A.1 to A.3.
+const VALID: [&str; 3] = [
+    "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+    "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+    "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+];
+
+/// Their keys.
+const TOKENS: &str = r#"{"keys":[{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"},{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"},{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+
 fn every_source() -> KeySources {
-    "header:k,query:k,path:/r/{key},path:/{key}.json,cookie:k,protocol:k".parse().expect("a list of sources")
+    "header:k,query:k,path:/r/{key},path:/{key}.json,cookie:k,protocol:k,jwt:k"
+        .parse()
+        .expect("a list of sources")
 }
 
 /// Members as a file, as a line of the stream, and as the value of a flag.

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use examples::pod;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{
@@ -25,12 +26,20 @@ const WAITING: usize = 64;
 
 type Rooms = Arc<Mutex<HashMap<String, Vec<mpsc::Sender<String>>>>>;
 
+/// One pod: this app beside its sidecar.
+pub(crate) async fn run(args: pod::Args) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((args.ip, pod::APP)).await?;
+    let url = format!("ws://{}", listener.local_addr()?);
+    pod::run(&args, &url, serve(listener, args.node()), &[]).await
+}
+
 /// Accepts connections for as long as it is polled. `pod` is what it says of itself in every answer.
-pub(crate) async fn serve(listener: TcpListener, pod: String) {
+async fn serve(listener: TcpListener, pod: String) -> anyhow::Result<()> {
     let (rooms, pod) = (Rooms::default(), Arc::<str>::from(pod));
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(connection(stream, rooms.clone(), pod.clone()));
     }
+    Ok(())
 }
 
 async fn connection(stream: TcpStream, rooms: Rooms, pod: Arc<str>) {

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
-use crate::deployment::Owners;
+use examples::deployment::Owners;
 
 /// Each client sends that often.
 const PACE: Duration = Duration::from_millis(250);

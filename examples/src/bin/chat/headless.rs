@@ -4,14 +4,16 @@ use std::{process::ExitCode, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use crate::{crowd::Crowd, deployment::Deployment};
+use examples::deployment::Deployment;
+
+use crate::crowd::Crowd;
 
 /// How long a step may take until every client is answered by its owner.
 const STEP: Duration = Duration::from_secs(20);
 
 /// 0 only if nothing was closed, lost, repeated or reordered, and every client ended at its owner.
 pub(crate) async fn run(clients: usize) -> anyhow::Result<ExitCode> {
-    let mut deployment = Deployment::start(3, 8080).await?;
+    let mut deployment = Deployment::start(3, 8080, &[]).await?;
     let mut crowd = Crowd::connect(deployment.addr, clients).await?;
     let mut settled = step("3 pods", &mut deployment, &crowd).await?;
     deployment.add().await?;

@@ -9,19 +9,18 @@
 //! with the real sidecar beside it; a members file that says which pods there are, where Kubernetes would. A crowd of
 //! clients sends numbered messages all the time and counts what happens to them.
 //!
-//! Reading order: `deployment` (pods, members, balancer) → `pod` → `app` → `crowd` → `headless`, `page`.
+//! Reading order: `examples::deployment` (pods, members, balancer) → `examples::pod` → `app` → `crowd` → `headless`, `page`.
 #![allow(clippy::print_stdout)] // it is a program to look at
 
 mod app;
 mod crowd;
-mod deployment;
 mod headless;
 mod page;
-mod pod;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use examples::pod;
 
 #[derive(Parser)]
 #[command(about = "Three pods, a balancer and a page to chat in: no client notices when pods come and go")]
@@ -50,7 +49,7 @@ enum Part {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match (args.part, args.headless) {
-        (Some(Part::Pod(pod)), _) => pod::run(pod).await.map(|()| ExitCode::SUCCESS),
+        (Some(Part::Pod(pod)), _) => app::run(pod).await.map(|()| ExitCode::SUCCESS),
         (None, true) => headless::run(args.clients.unwrap_or(300)).await,
         (None, false) => page::run(args.clients.unwrap_or(60)).await.map(|()| ExitCode::SUCCESS),
     }

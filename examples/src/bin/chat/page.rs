@@ -3,16 +3,14 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use examples::deployment::{Deployment, free};
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Mutex, time::interval};
 
-use crate::{
-    crowd::Crowd,
-    deployment::{Deployment, free},
-};
+use crate::crowd::Crowd;
 
 struct Demo {
     addr: SocketAddr,
@@ -22,7 +20,7 @@ struct Demo {
 
 /// Serves the page until a signal ends the balancer.
 pub(crate) async fn run(clients: usize) -> anyhow::Result<()> {
-    let deployment = Deployment::start(3, 8080).await?;
+    let deployment = Deployment::start(3, 8080, &[]).await?;
     let addr = deployment.addr;
     let crowd = Crowd::connect(addr, clients).await?;
     let demo = Arc::new(Demo { addr, deployment: Mutex::new(deployment), crowd });

@@ -175,6 +175,8 @@ pub struct Agreed {
 pub struct Accepted {
     head: ResponseHead,
     agreed: Agreed,
+    /// The subprotocol that the client is answered when the app agrees none.
+    fallback: Option<Box<str>>,
 }
 
 impl Accepted {
@@ -201,6 +203,14 @@ impl Accepted {
         self
     }
 
+    /// Answers the client that subprotocol when the app agrees none: one of the client's that the app was not offered.
+    /// [`Accepted::agreed`] tells what the app says, as legs are compared by that.
+    #[must_use]
+    pub fn or_agreed(mut self, protocol: Box<str>) -> Self {
+        self.fallback = Some(protocol);
+        self
+    }
+
     /// The 101 as the client gets it, with `state` if a sidecar answers its balancer.
     ///
     /// Unchanged, cookies included, but for hop-by-hop headers, ours, and the extension's parameters.
@@ -215,7 +225,7 @@ impl Accepted {
             }
         });
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
-        if let Some(protocol) = &self.agreed.protocol {
+        if let Some(protocol) = self.agreed.protocol.as_ref().or(self.fallback.as_ref()) {
             write_field(&mut out, "Sec-WebSocket-Protocol", protocol.as_bytes());
         }
         if let Some(deflate) = &self.agreed.deflate {
@@ -251,7 +261,7 @@ impl Handshake {
             _ => return Err(Nonsense("a 101 without the right Sec-WebSocket-Accept")),
         }
         let agreed = Agreed { protocol: self.agreed_protocol(&head)?, deflate: self.agreed_deflate(&head)? };
-        Ok(Accepted { head, agreed })
+        Ok(Accepted { head, agreed, fallback: None })
     }
 
     fn agreed_protocol(&self, head: &ResponseHead) -> Result<Option<Box<str>>, Nonsense> {

@@ -12,6 +12,7 @@ mod finish;
 mod leg;
 mod origin;
 mod request;
+mod strip;
 
 pub use answer::{Accepted, Agreed, Framing, Nonsense, ResponseHead};
 pub use deflate::Deflate;

@@ -14,8 +14,9 @@ use super::{
     deflate::Offer,
     head::{content_length, framing},
     leg::LegHeaders,
+    strip,
 };
-use crate::{contract, proxy::error::Refusal};
+use crate::{contract, key::Credential, proxy::error::Refusal};
 
 /// A client's handshake, checked, and ready to be replayed at any node for as long as the connection lives.
 ///
@@ -97,6 +98,34 @@ impl Handshake {
         let head = &self.bytes[..self.ends.protocols as usize];
         self.bytes = [head, self.fields()].concat().into();
         self.ends.offers = self.ends.protocols;
+        self
+    }
+
+    /// Leaves out a credential: the app does not see it, nor is it replayed at another. To be called before the first
+    /// [`Handshake::to_node`] or [`Handshake::to_app`].
+    #[must_use]
+    pub fn without(mut self, credential: &Credential) -> Self {
+        let mut parts = [
+            self.part(0..self.ends.target).to_vec(),
+            self.part(self.ends.target..self.ends.key).to_vec(),
+            self.part(self.ends.key..self.ends.protocols).to_vec(),
+            self.offers().to_vec(),
+            self.fields().to_vec(),
+        ];
+        match credential {
+            Credential::Bearer => parts[4] = strip::bearer(&parts[4]),
+            Credential::Query => parts[0] = strip::parameter(&parts[0], Credential::ACCESS_TOKEN),
+            Credential::Protocol(offered) => parts[2] = strip::item(&parts[2], offered),
+        }
+        // Each is shorter than it was, so that the sums fit as they did.
+        let mut end = 0;
+        let mut ends = parts.iter().map(|part| {
+            end += part.len() as u32;
+            end
+        });
+        let mut next = || ends.next().unwrap_or_default();
+        self.ends = Ends { target: next(), key: next(), protocols: next(), offers: next() };
+        self.bytes = parts.concat().into();
         self
     }
 

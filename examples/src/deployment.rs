@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use ws_routing::{Key, Members, Node, NodeId};
+use ws_routing::{Key, Members, Node, NodeId, admin};
 
 use crate::pod;
 
@@ -25,9 +25,13 @@ use crate::pod;
 const UNNOTICED: Duration = Duration::from_secs(5);
 const START: Duration = Duration::from_secs(20);
 
-pub(crate) struct Deployment {
+/// Pods, their members file and a balancer, all on this machine. They end with it.
+#[derive(Debug)]
+pub struct Deployment {
     /// Where clients connect.
-    pub(crate) addr: SocketAddr,
+    pub addr: SocketAddr,
+    /// The balancer's `--admin`.
+    pub admin: SocketAddr,
     network: Network,
     dir: PathBuf,
     pods: BTreeMap<u8, Pod>,
@@ -35,22 +39,28 @@ pub(crate) struct Deployment {
     balancer: JoinHandle<anyhow::Result<()>>,
 }
 
+#[derive(Debug)]
 struct Pod {
     node: String,
     state: State,
     child: Child,
 }
 
+/// How a pod is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
+    /// It owns keys.
     Ready,
+    /// It is about to end.
     Draining,
     /// Killed then, and still among the members.
     Dead(Instant),
 }
 
 impl State {
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Draining => "draining",
@@ -60,16 +70,22 @@ impl State {
 }
 
 impl Deployment {
-    /// Starts that many pods and a balancer on `port`; another free port when that is taken.
-    pub(crate) async fn start(pods: u8, port: u16) -> anyhow::Result<Self> {
+    /// Starts that many pods, which are this program called with `pod`, and a balancer on `port`; another free port when
+    /// that is taken. `flags` are the balancer's.
+    ///
+    /// # Errors
+    ///
+    /// When one of them does not get ready.
+    pub async fn start(pods: u8, port: u16, flags: &[&str]) -> anyhow::Result<Self> {
         let network = Network::claim()?;
-        let dir = std::env::temp_dir().join(format!("ws-routing-chat-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("ws-routing-pods-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         fs::write(dir.join("members"), "")?;
         let addr = free(port)?;
         let admin = SocketAddr::from((network.host(254), pod::ADMIN));
         let mut this = Self {
             addr,
+            admin,
             network,
             dir,
             pods: BTreeMap::new(),
@@ -85,24 +101,28 @@ impl Deployment {
         for host in 1..this.next {
             reachable((this.network.host(host), pod::ADMIN)).await.context("a pod does not start")?;
         }
-        this.balancer = tokio::spawn(ws_balancer::run(this.balancer_args(admin)?));
+        this.balancer = tokio::spawn(ws_balancer::run(this.balancer_args(flags)?));
         reachable(admin).await.context("the balancer does not start")?;
         Ok(this)
     }
 
-    fn balancer_args(&self, admin: SocketAddr) -> anyhow::Result<ws_balancer::Args> {
+    fn balancer_args(&self, more: &[&str]) -> anyhow::Result<ws_balancer::Args> {
         let members = format!("file:{}", self.dir.join("members").display());
-        let (addr, admin) = (self.addr.to_string(), admin.to_string());
+        let (addr, admin) = (self.addr.to_string(), self.admin.to_string());
         #[rustfmt::skip]
         let flags = [
             "ws-balancer", "--listen", &addr, "--admin", &admin, "--members", &members, "--drain", "1s",
             "--log-level", "warn",
         ];
-        Ok(ws_balancer::Args::try_parse_from(flags)?)
+        Ok(ws_balancer::Args::try_parse_from(flags.iter().chain(more))?)
     }
 
     /// Starts a pod, and adds it to the members when it is ready.
-    pub(crate) async fn add(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When it does not get ready.
+    pub async fn add(&mut self) -> anyhow::Result<()> {
         let (host, pod) = self.spawn()?;
         reachable((self.network.host(host), pod::ADMIN)).await.context("the pod does not start")?;
         self.pods.insert(host, pod);
@@ -126,7 +146,11 @@ impl Deployment {
     }
 
     /// Takes a pod out of service gently: its connections move away, then it ends.
-    pub(crate) async fn drain(&mut self, node: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod.
+    pub async fn drain(&mut self, node: &str) -> anyhow::Result<()> {
         let pod = self.pod(node)?;
         pod.state = State::Draining;
         if let Some(pid) = pod.child.id() {
@@ -136,14 +160,22 @@ impl Deployment {
     }
 
     /// Kills a pod; the members file says so only later.
-    pub(crate) async fn kill(&mut self, node: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod.
+    pub async fn kill(&mut self, node: &str) -> anyhow::Result<()> {
         let pod = self.pod(node)?;
         pod.state = State::Dead(Instant::now());
         Ok(pod.child.kill().await?)
     }
 
     /// Removes the pods that have ended from the members. To be called now and then.
-    pub(crate) fn reap(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the members file cannot be written.
+    pub fn reap(&mut self) -> anyhow::Result<()> {
         let before = self.pods.len();
         self.pods.retain(|_, pod| match pod.state {
             State::Ready => true,
@@ -154,25 +186,59 @@ impl Deployment {
     }
 
     /// Whether the balancer has ended, which it does after a signal.
-    pub(crate) fn has_ended(&self) -> bool {
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
         self.balancer.is_finished()
     }
 
     /// How the balancer ended.
-    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The balancer's own.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
         (&mut self.balancer).await?
     }
 
+    /// How many clients the balancer relays to that node.
+    ///
+    /// # Errors
+    ///
+    /// When the balancer does not answer.
+    pub async fn relayed_to(&self, node: &str) -> anyhow::Result<usize> {
+        let answer = admin::request(self.admin, "GET".parse()?, "/v1/connections").await?;
+        let answer: serde_json::Value = serde_json::from_slice(answer.body())?;
+        let held = answer["connections"].as_array().context("a list of connections")?;
+        Ok(held.iter().filter(|held| held["node"] == node).count())
+    }
+
     /// All pods that there are.
-    pub(crate) fn pods(&self) -> Vec<(String, State)> {
+    #[must_use]
+    pub fn pods(&self) -> Vec<(String, State)> {
         self.pods.values().map(|pod| (pod.node.clone(), pod.state)).collect()
     }
 
     /// The nodes that own keys, and who owns which.
-    pub(crate) fn owners(&self) -> anyhow::Result<Owners> {
-        let ready = self.pods.values().filter(|pod| pod.state == State::Ready);
-        let nodes = ready.map(|pod| Ok(Node::new(pod.node.parse::<NodeId>()?)));
-        Ok(Owners(Members::new(nodes.collect::<anyhow::Result<Vec<_>>>()?, 0)))
+    ///
+    /// # Errors
+    ///
+    /// None that can happen: nodes have addresses.
+    pub fn owners(&self) -> anyhow::Result<Owners> {
+        Owners::of_nodes(self.ready())
+    }
+
+    /// The same once the next pod has been added, and that pod.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployment::owners`].
+    pub fn owners_after_add(&self) -> anyhow::Result<(Owners, String)> {
+        let next = format!("{}:{}", self.network.host(self.next), pod::LISTEN);
+        Ok((Owners::of_nodes(self.ready().chain([&*next]))?, next))
+    }
+
+    fn ready(&self) -> impl Iterator<Item = &str> {
+        self.pods.values().filter(|pod| pod.state == State::Ready).map(|pod| &*pod.node)
     }
 
     fn pod(&mut self, node: &str) -> anyhow::Result<&mut Pod> {
@@ -198,15 +264,24 @@ impl Drop for Deployment {
 }
 
 /// Who owns which key: the same pure function that balancer and sidecars compute.
-pub(crate) struct Owners(Members);
+#[derive(Debug)]
+pub struct Owners(Members);
 
 impl Owners {
-    pub(crate) fn of(&self, key: &str) -> Option<String> {
+    fn of_nodes<'a>(ids: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let nodes = ids.map(|id| Ok(Node::new(id.parse::<NodeId>()?)));
+        Ok(Self(Members::new(nodes.collect::<anyhow::Result<Vec<_>>>()?, 0)))
+    }
+
+    /// The node that owns `key`, if there is one.
+    #[must_use]
+    pub fn of(&self, key: &str) -> Option<String> {
         Some(self.0.owner(&Key::new(key).ok()?)?.id.as_str().to_owned())
     }
 }
 
 /// `127.0.x.0/24` for the pods of this demo: of several on one machine each has its own.
+#[derive(Debug)]
 struct Network {
     third: u8,
     _lock: TcpListener,
@@ -227,7 +302,11 @@ impl Network {
 }
 
 /// 127.0.0.1 with that port, or with another when it is taken.
-pub(crate) fn free(port: u16) -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+///
+/// When no port is free.
+pub fn free(port: u16) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     Ok(listener.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?.local_addr()?)
 }
