@@ -220,6 +220,25 @@
 //! # }
 //! ```
 //!
+//! **Clients by TLS** (feature `tls`), with HTTP/1.1 or as streams of HTTP/2: the certificate is exchanged when its files
+//! change.
+//!
+//! ```
+//! # #[cfg(feature = "tls")]
+//! # async fn example(proxy: ws_routing::proxy::Proxy) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut files = ws_routing::tls::CertificateFiles::open("tls.crt", "tls.key").await?;
+//! let tls = files.serving().clone();
+//! tokio::spawn(async move { files.follow().await });
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8443").await?;
+//! loop {
+//!     let (client, addr) = listener.accept().await?;
+//!     let (proxy, tls) = (proxy.clone(), tls.clone());
+//!     tokio::spawn(async move { proxy.serve_tls(client, addr, &tls).await });
+//! }
+//! # }
+//! ```
+//!
 //! **The proxy inside an axum app** (feature `proxy`): it is a tower service, which takes upgrades from any hyper server.
 //!
 //! ```

@@ -168,3 +168,29 @@ fn all_three_flags_or_none_and_files_that_can_be_shown() {
         assert!(line.lines().count() == 1 && line.contains(named), "{flags:?}: {line}");
     }
 }
+
+#[test]
+fn check_tells_of_a_certificate_that_cannot_be_shown() {
+    let authority = Authority::new();
+    let files = Files::new(How::InPlace, &authority.leaf());
+    let [cert, key] = files.paths();
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ws-balancer"));
+        command.args([
+            "check",
+            "--members",
+            "static:127.0.0.1:1",
+            "--tls-listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+        ]);
+        let output = command.arg(&cert).arg("--tls-key").arg(&key).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let good = check();
+    assert!(good.contains(&format!("√ --tls-cert {} can be shown", cert.display())), "{good}");
+    assert!(good.contains("√ --tls-listen 127.0.0.1:0 is free"), "{good}");
+    std::fs::write(&key, "no key").unwrap();
+    let bad = check();
+    assert!(bad.contains(&format!("× --tls-key (WS_TLS_KEY) \"{}\"", key.display())), "{bad}");
+}

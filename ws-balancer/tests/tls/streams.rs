@@ -175,6 +175,7 @@ async fn a_slow_stream_holds_up_nobody_on_its_connection_and_little_memory() {
     let mut builder = Builder::new();
     builder.initial_connection_window_size(16 << 20);
     let connection = Http2::with(&scene.authority, scene.cluster.tls_addr(), &builder).await;
+    assert_eq!(connection.requests().current_max_send_streams(), 256);
     let mut quick = connection.client(scene.cluster.client_of(1, 0), &scene.cluster.logs).await;
     quick.ask(secs(5)).await;
     let before = scene.cluster.balancer.usage().anonymous;

@@ -142,7 +142,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 self.written = 0;
             }
         }
-        self.pass_on(cx);
+        if took || waited {
+            self.pass_on(cx);
+        }
         took || self.written != before || (waited && !self.unflushed)
     }
 
