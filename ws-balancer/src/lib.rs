@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+mod page;
+mod plan;
 
 use std::{sync::Arc, time::Duration};
 
@@ -57,7 +59,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let proxy = proxy(&args, tokens, keys, view.clone(), drain.clone(), metrics.clone());
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
-        .merge(admin::connections(proxy.clone()));
+        .merge(admin::connections(proxy.clone()))
+        .merge(page::page(proxy.clone(), closing.clone()));
     let mut ports = JoinSet::new();
     ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
 

@@ -35,7 +35,6 @@ use crate::{
     drain::Drain,
     key::{Credential, Found, Key, KeySources, TokenReader},
     membership::View,
-    metrics::Metrics,
     node::NodeId,
     rendezvous,
 };
@@ -68,6 +67,10 @@ impl Proxy {
     /// Makes one that follows `view`.
     pub fn builder(view: View) -> Builder {
         Builder::new(view)
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.inner.core
     }
 
     pub(super) fn from_inner(inner: Inner) -> Self {
@@ -167,6 +170,11 @@ impl Proxy {
         self.inner.held.load(Ordering::Relaxed)
     }
 
+    /// Whether new clients are refused because the process ends.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.inner.drain.as_ref().is_some_and(Drain::is_draining)
+    }
+
     /// How many clients may be held at once.
     pub(crate) fn max_connections(&self) -> usize {
         self.inner.max_connections
@@ -211,10 +219,6 @@ impl Proxy {
         self.inner.drain.as_ref()
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.inner.core.metrics
-    }
-
     pub(super) fn stall_timeout(&self) -> Duration {
         self.inner.core.settings.stall_timeout
     }
@@ -234,7 +238,7 @@ impl Proxy {
         let inner = &self.inner;
         let edge = arrival.map(|arrival| arrival.edge());
         let mut handshake = Handshake::check(parts, edge.as_ref())?;
-        if inner.drain.as_ref().is_some_and(Drain::is_draining) {
+        if self.is_draining() {
             return Err(Refusal::Draining);
         }
         let place = self.take_place()?;
@@ -302,7 +306,7 @@ impl Proxy {
     }
 
     /// A key as it may be logged.
-    fn shown(&self, key: &Key) -> String {
+    pub(super) fn shown(&self, key: &Key) -> String {
         if self.inner.log_keys {
             key.to_string()
         } else {
