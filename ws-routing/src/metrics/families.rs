@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::{Metric, Registry, Unit},
 };
 
-use super::timing::Timing;
+use super::timing::{Exported, Timing};
 
 /// One family: what it is called and what it says.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +195,7 @@ impl Families {
     }
 
     pub(super) fn timing(&mut self, name: &'static str) -> Timing {
-        self.register(name, Timing::default())
+        self.register(name, Exported(Timing::default())).0
     }
 
     pub(super) fn gauges<const N: usize>(

@@ -49,15 +49,20 @@ impl Timing {
     }
 }
 
-impl TypedMetric for Timing {
+/// A timing as the encoder takes it: its traits are no part of what others see.
+#[derive(Clone, Debug)]
+pub(super) struct Exported(pub(super) Timing);
+
+impl TypedMetric for Exported {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
-impl EncodeMetric for Timing {
+impl EncodeMetric for Exported {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let buckets = self.buckets();
+        let Self(Timing(counts)) = self;
+        let buckets = self.0.buckets();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_micros(self.0.sum.load(Ordering::Relaxed));
+        let sum = Duration::from_micros(counts.sum.load(Ordering::Relaxed));
         encoder.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, &buckets, None)
     }
 
