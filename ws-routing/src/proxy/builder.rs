@@ -22,6 +22,7 @@ use crate::{
     membership::View,
     metrics::Metrics,
     peer::PeerTokens,
+    trace::Tracer,
 };
 
 /// Makes a [`Proxy`]. Everything but the view has a default.
@@ -44,6 +45,7 @@ pub struct Builder {
     network: Arc<dyn Network>,
     tokens: Option<PeerTokens>,
     legs: Legs,
+    tracer: Tracer,
 }
 
 impl Builder {
@@ -65,6 +67,7 @@ impl Builder {
             network: Arc::new(Tcp),
             tokens: None,
             legs: Legs::default(),
+            tracer: Tracer::default(),
         }
     }
 
@@ -161,6 +164,16 @@ impl Builder {
         self
     }
 
+    /// What makes a span of each handshake and each move. Default: nothing does.
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    pub(crate) fn known_tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
     /// The sidecar of this very process.
     pub(crate) fn local(mut self, local: Arc<dyn LocalNode>) -> Self {
         self.local = Some(local);
@@ -187,6 +200,7 @@ impl Builder {
             network,
             tokens,
             legs,
+            tracer,
         } = self;
         let core = Core {
             settings: Arc::new(relay),
@@ -200,6 +214,7 @@ impl Builder {
             local,
             network,
             tokens,
+            tracer,
             trunks: (legs == Legs::Shared).then(Trunks::default),
         };
         let inner = Inner {

@@ -34,6 +34,7 @@ use crate::{
     metrics::{Metrics, MoveReason, UpstreamFailure},
     node::{NodeId, NodeState},
     peer::PeerTokens,
+    trace::{SpanContext, Tracer},
 };
 
 /// How legs are opened.
@@ -88,6 +89,7 @@ pub(crate) struct Core {
     pub(super) local: Option<Arc<dyn LocalNode>>,
     pub(super) network: Arc<dyn Network>,
     pub(super) tokens: Option<PeerTokens>,
+    pub(super) tracer: Tracer,
     /// What legs share, if they do.
     pub(super) trunks: Option<Trunks>,
 }
@@ -103,6 +105,8 @@ pub(crate) struct Connection {
     pub(super) handshake: Handshake,
     pub(super) agreed: Agreed,
     pub(super) ticket: Ticket,
+    /// The span of its handshake, if that is recorded.
+    pub(super) trace: Option<SpanContext>,
 }
 
 impl Connection {

@@ -28,6 +28,7 @@ use crate::{
     contract::MOVED_TO,
     metrics::{Direction, MoveReason, MoveResult},
     node::NodeId,
+    trace::Span,
 };
 
 /// How many rounds one poll may take before other tasks get their turn.
@@ -66,6 +67,8 @@ pub(crate) struct Drive<C> {
     generation: u64,
     /// Beats whenever the current leg says something.
     pulse: Arc<Pulse>,
+    /// The move that is under way, for those who trace it.
+    moving: Option<Span>,
 }
 
 struct Dial {
@@ -111,6 +114,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             counted: 0,
             generation: 0,
             pulse,
+            moving: None,
         }
     }
 
@@ -360,6 +364,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             return;
         }
         self.machine.begin_move(format!("{MOVED_TO}{node}"));
+        self.moving = self.core.tracer.linked("move", self.connection.trace);
         let from = self.node.clone();
         let carried = Carried { sequence: self.machine.sequence(), redelivered: 0 };
         let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, carried);
@@ -373,6 +378,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     fn replace(&mut self) {
         let Some(until) = self.machine.orphaned_until() else { return };
         self.heading = None;
+        if self.moving.is_none() {
+            self.moving = self.core.tracer.linked("move", self.connection.trace);
+        }
         let (from, until) = (self.node.clone(), self.epoch + until);
         let carried =
             Carried { sequence: self.machine.leg_sequence(), redelivered: self.machine.redelivers() };
@@ -393,8 +401,21 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         self.move_ended(&node, reason, if closed { MoveResult::Closed } else { MoveResult::Postponed }, None);
     }
 
-    fn move_ended(&self, to: &NodeId, reason: MoveReason, result: MoveResult, pause: Option<Duration>) {
+    fn move_ended(&mut self, to: &NodeId, reason: MoveReason, result: MoveResult, pause: Option<Duration>) {
         self.core.metrics().moves(reason, result).inc();
+        if let Some(mut span) = self.moving.take() {
+            span.set("ws.connection", &*self.connection.id);
+            span.set("ws.from", self.node.as_str());
+            span.set("ws.to", to.as_str());
+            span.set("ws.reason", reason.as_str());
+            span.set("ws.result", result.as_str());
+            if let Some(pause) = pause {
+                span.set("ws.pause", pause.as_secs_f64());
+            }
+            if result == MoveResult::Closed {
+                span.fail();
+            }
+        }
         self.core.journal.note(|| Moved {
             at: SystemTime::now(),
             connection: Arc::clone(&self.connection.id),

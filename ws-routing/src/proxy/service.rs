@@ -37,6 +37,7 @@ use crate::{
     membership::View,
     node::NodeId,
     rendezvous,
+    trace::Span,
 };
 
 /// Routes WebSocket connections to the nodes that own their keys, and moves them when the members change.
@@ -235,6 +236,24 @@ impl Proxy {
 
     /// Checks a handshake and opens its leg.
     pub(super) async fn admit(&self, arrival: Option<Arrival>, parts: &Parts) -> Result<Admitted, Refusal> {
+        let (parts, mut span) = self.inner.core.tracer.enter("handshake", parts);
+        let admitted = self.take_in(arrival, &parts, span.as_mut()).await;
+        if let Some(span) = &mut span {
+            span.answered(match &admitted {
+                Ok(Admitted::Leg(_)) => 101,
+                Ok(Admitted::Answered(answered, _)) => answered.head.parts.status.as_u16(),
+                Err(refusal) => refusal.status().as_u16(),
+            });
+        }
+        admitted
+    }
+
+    async fn take_in(
+        &self,
+        arrival: Option<Arrival>,
+        parts: &Parts,
+        mut span: Option<&mut Span>,
+    ) -> Result<Admitted, Refusal> {
         let inner = &self.inner;
         let edge = arrival.map(|arrival| arrival.edge());
         let mut handshake = Handshake::check(parts, edge.as_ref())?;
@@ -255,9 +274,16 @@ impl Proxy {
             handshake = handshake.without_server_context();
         }
         let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        if let Some(span) = &mut span {
+            span.set("ws.key", self.shown(&key));
+            span.set("ws.connection", &*id);
+        }
         let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
             Routed::Leg(mut dialed) => {
+                if let Some(span) = &mut span {
+                    span.set("ws.node", dialed.node.as_str());
+                }
                 if let Some(Credential::Protocol(offered)) = stripped {
                     dialed.accepted = dialed.accepted.or_agreed(offered);
                 }
@@ -269,6 +295,7 @@ impl Proxy {
                     agreed: dialed.accepted.agreed().clone(),
                     handshake,
                     ticket: Ticket::new(dialed.node.clone()),
+                    trace: span.map(|span| span.context()),
                 };
                 Ok(Admitted::Leg(Box::new(Opened {
                     connection: Arc::new(connection),
@@ -307,11 +334,7 @@ impl Proxy {
 
     /// A key as it may be logged.
     pub(super) fn shown(&self, key: &Key) -> String {
-        if self.inner.log_keys {
-            key.to_string()
-        } else {
-            format!("{:016x}", rendezvous::hash(key.as_str().as_bytes(), 0))
-        }
+        if self.inner.log_keys { key.to_string() } else { hashed(key) }
     }
 
     fn take_place(&self) -> Result<Place, Refusal> {
@@ -321,6 +344,11 @@ impl Proxy {
         }
         Ok(place)
     }
+}
+
+/// A key as anybody may see it.
+pub(crate) fn hashed(key: &Key) -> String {
+    format!("{:016x}", rendezvous::hash(key.as_str().as_bytes(), 0))
 }
 
 impl fmt::Debug for Inner {
