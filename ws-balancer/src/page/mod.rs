@@ -77,9 +77,14 @@ async fn plan(call: Call, view: View, turn: Arc<Semaphore>) -> Result<Answer, Pr
     let remove = call.number("remove", 0..=100_000)?.unwrap_or(0);
     let sample = call.number("sample", 1_000..=100_000)?.unwrap_or(20_000);
     // The semaphore is never closed.
-    let _turn = turn.acquire().await;
+    let turn = turn.acquire_owned().await;
     let members = view.load();
-    let plan = tokio::task::spawn_blocking(move || Plan::new(&members, add, remove, sample)).await;
+    let work = move || {
+        // Who hangs up does not let the next one begin before this is done.
+        let _turn = turn;
+        Plan::new(&members, add, remove, sample)
+    };
+    let plan = tokio::task::spawn_blocking(work).await;
     match plan {
         Ok(Ok(plan)) => Ok(admin::json(&plan.to_json())),
         Ok(Err(none)) => Err(match none {
