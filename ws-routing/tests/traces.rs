@@ -1,5 +1,7 @@
 //! Spans from a balancer and two sidecars to a collector: whose trace they are, what is their parent, what they are linked to.
 #![cfg(feature = "proxy")]
+// Without `otel` only one of the tests is there.
+#![cfg_attr(not(feature = "otel"), allow(dead_code))]
 #![allow(clippy::unwrap_used)]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
