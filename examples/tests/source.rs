@@ -115,6 +115,7 @@ fn only_owners_spawn() {
     // Each holds its tasks in a set, tracker or handle, by which they are waited for or aborted.
     let owners = [
         "ws-balancer/src/lib.rs",
+        "ws-balancer/src/page/mod.rs",
         "ws-operator/src/controller/tell.rs",
         "ws-operator/src/members/mod.rs",
         "ws-operator/src/run.rs",

@@ -10,6 +10,7 @@ use ws_routing::{
             ClientArgs, JwtArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs,
             PeerArgs, ProbeArgs, RedeliveryArgs, file, listen,
         },
+        trace::TraceArgs,
         units::duration,
     },
     tls::CertificateFiles,
@@ -71,6 +72,9 @@ pub struct Args {
     /// What is logged.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Where traces go.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Clients that come by TLS: all three flags, or none.

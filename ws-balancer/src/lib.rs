@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+mod page;
+mod plan;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +21,7 @@ use ws_routing::{
     proxy::Proxy,
     serve,
     tls::CertificateFiles,
+    trace::Tracer,
 };
 
 pub use args::{Args, TlsArgs};
@@ -35,11 +38,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let tokens = args.peers.open()?;
     let tls = args.tls.open().await?;
     let keys = args.jwt.open(&args.clients.key)?;
+    // Answers to the last admin calls are written when all else has ended, and so are the last spans.
+    let closing = CancellationToken::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let (tracer, export) = args.trace.open("ws-balancer", version, closing.clone())?;
     args.log.start();
     cli::warn_unknown_variables::<Args>();
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let metrics = Metrics::new(version);
     let readiness = Readiness::new(drain.clone());
     let (listening, known) = (readiness.latch("listeners"), readiness.latch("members"));
     let clients = serve::bind(args.listen).context("--listen")?;
@@ -52,13 +59,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let tls_listen = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
     tracing::info!(%listen, tls = tls_listen.map(tracing::field::display), %admin, members = %args.members.members, "started");
 
-    // Answers to the last admin calls are written when all else has ended.
-    let closing = CancellationToken::new();
-    let proxy = proxy(&args, tokens, keys, view.clone(), drain.clone(), metrics.clone());
+    let proxy = proxy(&args, tokens, keys, tracer, view.clone(), drain.clone(), metrics.clone());
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
-        .merge(admin::connections(proxy.clone()));
+        .merge(admin::connections(proxy.clone()))
+        .merge(page::page(proxy.clone(), closing.clone()));
     let mut ports = JoinSet::new();
+    ports.spawn(export);
     ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
 
     let mut parts = JoinSet::new();
@@ -86,11 +93,13 @@ fn proxy(
     args: &Args,
     tokens: Option<PeerTokens>,
     keys: Option<KeysFile>,
+    tracer: Tracer,
     view: View,
     drain: Drain,
     metrics: Metrics,
 ) -> Proxy {
     let builder = Proxy::builder(view)
+        .tracer(tracer)
         .metrics(metrics)
         .drain(drain)
         .dial(args.nodes.dial_settings(&args.probes, &args.moves))

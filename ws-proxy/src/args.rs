@@ -16,6 +16,7 @@ use ws_routing::{
             ProbeArgs, RedeliveryArgs, listen,
         },
         pages::{CompletionsArgs, ManArgs},
+        trace::TraceArgs,
         units::{duration, positive, size},
     },
     key::jwt::KeysFile,
@@ -164,6 +165,9 @@ pub struct RunArgs {
     /// What is logged.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Where traces go.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 impl RunArgs {

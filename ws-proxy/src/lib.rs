@@ -17,9 +17,12 @@ use ws_routing::{
     metrics::Metrics,
     serve,
     session::{Sidecar, SidecarParts},
+    trace::Tracer,
 };
 
 pub use args::{Args, DrainArgs, RunArgs};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Does what the arguments say: serves the pod, drains the sidecar that does, or prints what a shell or `man` asks for.
 ///
@@ -42,7 +45,10 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let node = args.node()?;
     let tokens = args.peers.open()?;
     let keys = args.token_keys(tokens.is_some())?;
-    let (metrics, sidecar_metrics) = Metrics::for_sidecar(env!("CARGO_PKG_VERSION"));
+    // Answers to the last admin calls are written when all else has ended, and so are the last spans.
+    let closing = CancellationToken::new();
+    let (tracer, export) = args.trace.open("ws-proxy", VERSION, closing.clone())?;
+    let (metrics, sidecar_metrics) = Metrics::for_sidecar(VERSION);
     let app = app::open(&args, &node, sidecar_metrics.clone()).await?;
     // Bad configuration is one line, with nothing before it.
     args.log.start();
@@ -61,12 +67,11 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
     tracing::info!(%listen, %admin, %node, app = %args.app, members = %args.members.members, "started");
 
-    // Answers to the last admin calls are written when all else has ended.
-    let closing = CancellationToken::new();
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
         .merge(admin::wait_empty(drain.clone()));
     let mut ports = JoinSet::new();
+    ports.spawn(export);
     ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
 
     let mut parts = JoinSet::new();
@@ -85,7 +90,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         settings: args.moves.relay_settings(&args.keepalive, &args.clients, &args.redelivery),
         limits: args.clients.limits(),
     };
-    let sidecar = sidecar(&args, keys, parts_of);
+    let sidecar = sidecar(&args, keys, tracer, parts_of);
     ports.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics.clone()));
     ports.spawn(api(apis, sidecar.clone(), closing.clone(), metrics));
     parts.spawn(async move { sidecar.run().await });
@@ -98,19 +103,25 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     if !matches!(outcome, Outcome::Interrupted(_)) {
         // Peers are told that nothing more is answered here, and get the answers to what they have asked.
         signal.end();
-        let answered = async { while ports.join_next().await.is_some() {} };
-        // Whoever does not take the answer by then has to do without.
-        let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
+        last_answers(ports).await;
     }
     finish(outcome)
 }
 
+async fn last_answers(mut ports: JoinSet<()>) {
+    let answered = async { while ports.join_next().await.is_some() {} };
+    // Whoever does not take the answer by then has to do without.
+    let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
+}
+
 /// The stack: what serves balancers, peers and clients, from the arguments.
-fn sidecar(args: &RunArgs, keys: Option<KeysFile>, parts: SidecarParts) -> Sidecar {
+fn sidecar(args: &RunArgs, keys: Option<KeysFile>, tracer: Tracer, parts: SidecarParts) -> Sidecar {
     Sidecar::new(parts, |builder| {
-        let builder =
-            builder.dial(args.nodes.dial_settings(&args.probes, &args.moves)).log_keys(args.log.log_keys);
-        let builder = builder.token_reader(keys.map(|keys| Arc::new(keys) as _));
+        let builder = builder
+            .dial(args.nodes.dial_settings(&args.probes, &args.moves))
+            .log_keys(args.log.log_keys)
+            .token_reader(keys.map(|keys| Arc::new(keys) as _))
+            .tracer(tracer);
         args.clients.apply(builder)
     })
 }

@@ -290,7 +290,7 @@
 //! | `session`, `app` | the node's side of it: connections by key, the way to the application | `proxy` |
 //! | `api` | the HTTP API: sends, presence, closes | `proxy` |
 //! | `peer` | how the processes of a ring know each other | `proxy` |
-//! | `serve`, `drain`, `admin`, `metrics` | the life of a process | `proxy` |
+//! | `serve`, `drain`, `admin`, `metrics`, `trace` | the life of a process, and what is seen of it | `proxy` |
 //! | `tls` | a certificate in files, exchanged while clients come; WebSockets over HTTP/2 | `tls` |
 //! | `cli` | what the binaries' command lines share | `cli` |
 //!
@@ -299,7 +299,8 @@
 //! The default is none of them: key, node, rendezvous and fixed members, without an async runtime. Features add API and
 //! never change an answer. `proxy` brings all that needs tokio, `dns` the DNS sources, `jwt` keys in tokens, `cli` what
 //! command lines need (`jwt` among it), `tls` clients that come by TLS and HTTP/2 (rustls with *ring*), `kube` Kubernetes
-//! (and asks you to choose its version by a feature of k8s-openapi), `full` everything but `kube`.
+//! (and asks you to choose its version by a feature of k8s-openapi), `nats` an application behind a NATS server, `otel`
+//! traces to a collector, `full` everything but these last three.
 //!
 //! There is no `no_std` build, not even of the default: which of its loops a processor can run is asked of `std`.
 
@@ -339,6 +340,8 @@ mod seeded;
 pub mod serve;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "proxy")]
+pub mod trace;
 
 pub use key::Key;
 pub use membership::Members;

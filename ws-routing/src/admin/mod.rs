@@ -4,6 +4,7 @@
 //! those of [`standard`] as values; the whole is served by [`Admin::connection`] under [`crate::serve::serve`].
 
 mod connections;
+mod events;
 mod lifecycle;
 mod readiness;
 mod routes;
@@ -22,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use connections::connections;
+pub use events::events;
 pub use lifecycle::{drain, request, wait_empty};
 pub use readiness::{Latch, Readiness};
 pub use routes::{Answer, Body, Call, Problem, Routes, answer, json};

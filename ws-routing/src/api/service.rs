@@ -33,8 +33,10 @@ use crate::{
     proxy::{
         error::Refusal,
         handshake::head::{Arrived, HeadError, Limits, read_request},
+        hashed,
     },
     session::deliver::{Deliver, SendSettings, Tasks},
+    trace::{Span, Tracer},
 };
 
 /// The API of one sidecar. A cheap clone.
@@ -54,6 +56,7 @@ struct Shared {
     connections: Semaphore,
     /// What shows something and asks nobody.
     routes: Routes,
+    tracer: Tracer,
 }
 
 /// Who asks.
@@ -93,6 +96,7 @@ impl Api {
         tokens: Option<PeerTokens>,
         metrics: SidecarMetrics,
         drain: Drain,
+        tracer: Tracer,
     ) -> Self {
         let routes = admin::owner(deliver.here().view.clone()).get("/openapi.json", |_| async {
             Ok(answer("application/json", Bytes::from_static(openapi::DESCRIPTION.as_bytes())))
@@ -106,6 +110,7 @@ impl Api {
             tasks: Tasks::default(),
             connections: Semaphore::new(CONNECTIONS),
             routes,
+            tracer,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -232,10 +237,14 @@ impl Api {
         let _guard = self.guard();
         let (parts, mut body) = request.into_parts();
         let version = parts.version;
+        let mut span = self.send_span(caller, &parts);
         let mut answer = match self.route(parts, &mut body, peer, caller).await {
             Ok(answer) => answer,
             Err(problem) => problem.into_answer(),
         };
+        if let Some(span) = &mut span {
+            span.answered(answer.status().as_u16());
+        }
         if version < Version::HTTP_2 && !body::discard(&mut body).await {
             // What is left of the body would be taken for the next request.
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -245,6 +254,23 @@ impl Api {
             answer.headers_mut().insert(contract::STATE, HeaderValue::from_static(state.as_str()));
         }
         Ok(answer)
+    }
+
+    /// A span for what an app sends, alone or many at once.
+    fn send_span(&self, caller: Caller, parts: &Parts) -> Option<Span> {
+        let key = match resource(parts.uri.path()) {
+            Some(Resource::Messages(key)) => Some(key),
+            Some(Resource::Bulk) => None,
+            _ => return None,
+        };
+        if caller == Caller::Peer || parts.method != Method::POST {
+            return None;
+        }
+        let (_, mut span) = self.shared.tracer.enter("send", parts);
+        if let (Some(span), Some(Ok(key))) = (&mut span, key.map(Key::decode)) {
+            span.set("ws.key", hashed(&key));
+        }
+        span
     }
 
     async fn route(

@@ -5,8 +5,11 @@
 
 pub mod args;
 pub mod logging;
+#[cfg(feature = "otel")]
+mod otel;
 pub mod pages;
 mod refusal;
+pub mod trace;
 pub mod units;
 
 use std::{env, error::Error, ffi::OsString, io::Write, process::ExitCode, thread::available_parallelism};

@@ -1,11 +1,13 @@
 //! The table of families, and how one becomes handles.
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use prometheus_client::{
-    metrics::{counter, family, gauge, histogram},
+    metrics::{counter, family, gauge},
     registry::{Metric, Registry, Unit},
 };
+
+use super::timing::{Exported, Timing};
 
 /// One family: what it is called and what it says.
 #[derive(Clone, Copy, Debug)]
@@ -160,21 +162,6 @@ impl Gauge {
     }
 }
 
-/// The distribution of a duration.
-#[derive(Clone, Debug)]
-pub struct Timing(histogram::Histogram);
-
-impl Timing {
-    /// Counts a duration. Takes a short lock.
-    pub fn observe(&self, duration: Duration) {
-        self.0.observe(duration.as_secs_f64());
-    }
-}
-
-/// Seconds: from a loopback's handshake to the longest time that anything waits by default.
-const BUCKETS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
 /// The families that are being registered.
 #[derive(Default)]
 pub(super) struct Families {
@@ -208,7 +195,7 @@ impl Families {
     }
 
     pub(super) fn timing(&mut self, name: &'static str) -> Timing {
-        Timing(self.register(name, histogram::Histogram::new(BUCKETS)))
+        self.register(name, Exported(Timing::default())).0
     }
 
     pub(super) fn gauges<const N: usize>(

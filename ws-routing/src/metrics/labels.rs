@@ -10,7 +10,8 @@ macro_rules! label {
         pub enum $name { $($(#[$value_doc])* $value,)* }
 
         impl $name {
-            pub(super) const ALL: &[Self] = &[$(Self::$value,)*];
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$value,)*];
 
             /// The label's value.
             #[must_use]

@@ -6,18 +6,20 @@
 mod families;
 mod labels;
 mod sidecar;
+mod timing;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::text, metrics::gauge, registry::Registry};
 
 use crate::{membership::Members, node::NodeState};
-pub use families::{Counter, FAMILIES, Family, Gauge, SIDECAR_FAMILIES, Timing};
+pub use families::{Counter, FAMILIES, Family, Gauge, SIDECAR_FAMILIES};
 use families::{Families, Labelled, each, is_counter, pairs};
 pub use labels::{
     Ack, AppRequest, Direction, MoveReason, MoveResult, PeerResult, SendResult, TlsResult, UpstreamFailure,
 };
 pub use sidecar::SidecarMetrics;
+pub use timing::Timing;
 
 /// The handles of a process's metrics. Cloning is a reference count; using one is an atomic operation, for a label
 /// that is looked up by number or status a short lock.
@@ -283,6 +285,7 @@ mod tests {
             "ws_connections_closed_total{code=\"1012\"} 0\n",
             "ws_moves_total{reason=\"lost\",result=\"closed\"} 0\n",
             "ws_move_pause_seconds_count 0\n",
+            "ws_move_pause_seconds_bucket{le=\"+Inf\"} 0\n",
             "ws_members{state=\"draining\"} 0\n",
         ] {
             assert!(page.contains(series), "no {series} in\n{page}");

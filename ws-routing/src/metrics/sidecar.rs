@@ -3,9 +3,10 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use super::{
-    Counter, Timing,
+    Counter,
     families::{Families, Labelled, each, pairs},
     labels::{Ack, AppRequest, PeerResult, SendResult},
+    timing::Timing,
 };
 
 /// The handles of a sidecar's own metrics. Cloning is a reference count.

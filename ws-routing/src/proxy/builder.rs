@@ -9,6 +9,7 @@ use super::{
     core::{Core, DialSettings, LocalNode},
     handshake::{AllowedOrigins, head::Limits},
     health::Health,
+    journal::Journal,
     leg::Legs,
     moves::Registry,
     network::{Network, Tcp},
@@ -21,6 +22,7 @@ use crate::{
     membership::View,
     metrics::Metrics,
     peer::PeerTokens,
+    trace::Tracer,
 };
 
 /// Makes a [`Proxy`]. Everything but the view has a default.
@@ -43,6 +45,7 @@ pub struct Builder {
     network: Arc<dyn Network>,
     tokens: Option<PeerTokens>,
     legs: Legs,
+    tracer: Tracer,
 }
 
 impl Builder {
@@ -64,6 +67,7 @@ impl Builder {
             network: Arc::new(Tcp),
             tokens: None,
             legs: Legs::default(),
+            tracer: Tracer::default(),
         }
     }
 
@@ -160,6 +164,16 @@ impl Builder {
         self
     }
 
+    /// What makes a span of each handshake and each move. Default: nothing does.
+    pub fn tracer(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    pub(crate) fn known_tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
     /// The sidecar of this very process.
     pub(crate) fn local(mut self, local: Arc<dyn LocalNode>) -> Self {
         self.local = Some(local);
@@ -186,6 +200,7 @@ impl Builder {
             network,
             tokens,
             legs,
+            tracer,
         } = self;
         let core = Core {
             settings: Arc::new(relay),
@@ -193,11 +208,13 @@ impl Builder {
             moving: Semaphore::new(dial.move_concurrency),
             metrics: metrics.unwrap_or_else(|| Metrics::new(env!("CARGO_PKG_VERSION"))),
             registry: Registry::new(),
+            journal: Journal::default(),
             view,
             dial,
             local,
             network,
             tokens,
+            tracer,
             trunks: (legs == Legs::Shared).then(Trunks::default),
         };
         let inner = Inner {

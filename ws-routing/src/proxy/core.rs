@@ -20,6 +20,7 @@ use super::{
     error::{Refusal, SidecarRefusal},
     handshake::{Accepted, Agreed, Handshake, LegHeaders},
     health::{Health, Pulse},
+    journal::Journal,
     leg::LegStream,
     moves::{Registry, Ticket},
     network::Network,
@@ -33,6 +34,7 @@ use crate::{
     metrics::{Metrics, MoveReason, UpstreamFailure},
     node::{NodeId, NodeState},
     peer::PeerTokens,
+    trace::{SpanContext, Tracer},
 };
 
 /// How legs are opened.
@@ -82,10 +84,12 @@ pub(crate) struct Core {
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
+    pub(super) journal: Journal,
     pub(super) moving: Semaphore,
     pub(super) local: Option<Arc<dyn LocalNode>>,
     pub(super) network: Arc<dyn Network>,
     pub(super) tokens: Option<PeerTokens>,
+    pub(super) tracer: Tracer,
     /// What legs share, if they do.
     pub(super) trunks: Option<Trunks>,
 }
@@ -101,6 +105,8 @@ pub(crate) struct Connection {
     pub(super) handshake: Handshake,
     pub(super) agreed: Agreed,
     pub(super) ticket: Ticket,
+    /// The span of its handshake, if that is recorded.
+    pub(super) trace: Option<SpanContext>,
 }
 
 impl Connection {

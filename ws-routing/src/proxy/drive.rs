@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -18,6 +18,7 @@ use super::{
     error::CloseReason,
     fence,
     health::Pulse,
+    journal::Moved,
     moves::Orders,
     relay::{Action, DialFailure, Edge, End, Nonce, Slot},
     sockets::Sockets,
@@ -27,6 +28,7 @@ use crate::{
     contract::MOVED_TO,
     metrics::{Direction, MoveReason, MoveResult},
     node::NodeId,
+    trace::Span,
 };
 
 /// How many rounds one poll may take before other tasks get their turn.
@@ -65,6 +67,8 @@ pub(crate) struct Drive<C> {
     generation: u64,
     /// Beats whenever the current leg says something.
     pulse: Arc<Pulse>,
+    /// The move that is under way, for those who trace it.
+    moving: Option<Span>,
 }
 
 struct Dial {
@@ -110,6 +114,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             counted: 0,
             generation: 0,
             pulse,
+            moving: None,
         }
     }
 
@@ -169,7 +174,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
                 self.replace()
             }
             Err(failure) => {
-                self.count_move(false);
+                self.move_failed();
                 self.machine.dial_failed(now, failure, &mut self.sockets.ports(cx));
             }
         }
@@ -292,13 +297,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
                 Action::Fence(nonce) => self.fence = Some(self.tell(nonce)),
                 Action::GiveUpDial => {
                     if self.dial.take().is_some() {
-                        self.count_move(false);
+                        self.move_failed();
                     }
                 }
                 Action::Drop(Slot::Current) => self.sockets.current = None,
                 Action::Drop(Slot::Next) => {
                     self.sockets.next = None;
-                    self.count_move(false);
+                    self.move_failed();
                 }
                 Action::Promote => self.promote(),
                 Action::Resume => self.reoffer = true,
@@ -316,15 +321,16 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
 
     fn promote(&mut self) {
         self.sockets.current = self.sockets.next.take();
-        self.count_move(true);
-        if let Some((node, _)) = self.heading.take() {
+        let pause = self.machine.take_pause();
+        if let Some(pause) = pause {
+            self.core.metrics().move_pause().observe(pause);
+        }
+        if let Some((node, reason)) = self.heading.take() {
+            self.move_ended(&node, reason, MoveResult::Moved, pause);
             self.connection.ticket().placed(&node);
             self.pulse = self.core.pulse(&node);
             self.node = node;
             self.generation = 0;
-        }
-        if let Some(pause) = self.machine.take_pause() {
-            self.core.metrics().move_pause().observe(pause);
         }
         self.reoffer = true;
         self.reconsider = true;
@@ -358,6 +364,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             return;
         }
         self.machine.begin_move(format!("{MOVED_TO}{node}"));
+        self.moving = self.core.tracer.linked("move", self.connection.trace);
         let from = self.node.clone();
         let carried = Carried { sequence: self.machine.sequence(), redelivered: 0 };
         let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, carried);
@@ -371,6 +378,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     fn replace(&mut self) {
         let Some(until) = self.machine.orphaned_until() else { return };
         self.heading = None;
+        if self.moving.is_none() {
+            self.moving = self.core.tracer.linked("move", self.connection.trace);
+        }
         let (from, until) = (self.node.clone(), self.epoch + until);
         let carried =
             Carried { sequence: self.machine.leg_sequence(), redelivered: self.machine.redelivers() };
@@ -385,18 +395,37 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         Box::pin(async move { fence::cut(&*core.network, &node, connection.id(), nonce).await })
     }
 
-    fn count_move(&mut self, done: bool) {
-        if let Some((_, reason)) = &self.heading {
-            let result = match done {
-                true => MoveResult::Moved,
-                false if self.finishing.is_some() => MoveResult::Closed,
-                false => MoveResult::Postponed,
-            };
-            self.core.metrics().moves(*reason, result).inc();
+    fn move_failed(&mut self) {
+        let Some((node, reason)) = self.heading.take() else { return };
+        let closed = self.finishing.is_some();
+        self.move_ended(&node, reason, if closed { MoveResult::Closed } else { MoveResult::Postponed }, None);
+    }
+
+    fn move_ended(&mut self, to: &NodeId, reason: MoveReason, result: MoveResult, pause: Option<Duration>) {
+        self.core.metrics().moves(reason, result).inc();
+        if let Some(mut span) = self.moving.take() {
+            span.set("ws.connection", &*self.connection.id);
+            span.set("ws.from", self.node.as_str());
+            span.set("ws.to", to.as_str());
+            span.set("ws.reason", reason.as_str());
+            span.set("ws.result", result.as_str());
+            if let Some(pause) = pause {
+                span.set("ws.pause", pause.as_secs_f64());
+            }
+            if result == MoveResult::Closed {
+                span.fail();
+            }
         }
-        if !done {
-            self.heading = None;
-        }
+        self.core.journal.note(|| Moved {
+            at: SystemTime::now(),
+            connection: Arc::clone(&self.connection.id),
+            key: self.connection.key.clone(),
+            from: self.node.clone(),
+            to: to.clone(),
+            reason,
+            result,
+            pause,
+        });
     }
 
     fn count_messages(&mut self) {

@@ -81,6 +81,17 @@ impl Pulse {
     }
 }
 
+/// What is known of a node beyond the view.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// It is avoided.
+    pub(crate) suspect: bool,
+    /// It says of itself that it drains.
+    pub(crate) draining: bool,
+    /// How many legs lead there.
+    pub(crate) legs: usize,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
     until: Instant,
@@ -173,6 +184,16 @@ impl Health {
     /// Whether it is a WebSocket server without a sidecar, as far as is known.
     pub(crate) fn is_plain(&self, node: &NodeId) -> bool {
         self.nodes().get(node).is_some_and(|entry| entry.heard && !entry.sidecar)
+    }
+
+    /// All nodes of which something is known.
+    pub(crate) fn known(&self) -> HashMap<NodeId, Known> {
+        let known = |entry: &Entry| Known {
+            suspect: entry.suspicion.is_some(),
+            draining: entry.draining,
+            legs: Arc::strong_count(&entry.pulse) - 1,
+        };
+        self.nodes().iter().map(|(id, entry)| (id.clone(), known(entry))).collect()
     }
 
     /// How many nodes are suspect.

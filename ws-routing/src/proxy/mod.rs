@@ -2,9 +2,9 @@
 //! changes, the far end changes behind the client's connection.
 //!
 //! Reading order: `service` (one client's way through), `core` (which node, and how a leg is opened), `relay` (the
-//! machine), `drive` (its shell), `trunk` (legs that share connections), `moves` and `probes` (what makes connections move), `tls` and `http2` (clients
-//! that come by them), [`error`] (the one table from
-//! failure to status or close code).
+//! machine), `drive` (its shell), `trunk` (legs that share connections), `moves` and `probes` (what makes connections
+//! move), `tls` and `http2` (clients that come by them), `journal` and `watch` (what can be seen of it), [`error`] (the
+//! one table from failure to status or close code).
 
 pub mod connect;
 pub mod error;
@@ -18,6 +18,7 @@ mod fence;
 mod health;
 #[cfg(feature = "tls")]
 mod http2;
+mod journal;
 mod leg;
 mod moves;
 mod network;
@@ -29,6 +30,7 @@ mod sockets;
 mod tls;
 mod tower;
 pub(crate) mod trunk;
+mod watch;
 pub(crate) mod wire;
 
 pub(crate) use arrival::Arrival;
@@ -38,6 +40,8 @@ pub use core::DialSettings;
 pub use leg::{LegStream, Legs};
 pub use network::{Connecting, Network, Tcp};
 pub use relay::{Redelivery, Settings};
+pub(crate) use service::hashed;
 pub use service::{Held, Proxy};
 pub use tower::{Body, ClientAddr};
 pub use trunk::SharedLeg;
+pub use watch::{Move, MoveWatch, News, NodeStatus, Standing};

@@ -35,9 +35,9 @@ use crate::{
     drain::Drain,
     key::{Credential, Found, Key, KeySources, TokenReader},
     membership::View,
-    metrics::Metrics,
     node::NodeId,
     rendezvous,
+    trace::Span,
 };
 
 /// Routes WebSocket connections to the nodes that own their keys, and moves them when the members change.
@@ -68,6 +68,10 @@ impl Proxy {
     /// Makes one that follows `view`.
     pub fn builder(view: View) -> Builder {
         Builder::new(view)
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.inner.core
     }
 
     pub(super) fn from_inner(inner: Inner) -> Self {
@@ -167,6 +171,11 @@ impl Proxy {
         self.inner.held.load(Ordering::Relaxed)
     }
 
+    /// Whether new clients are refused because the process ends.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.inner.drain.as_ref().is_some_and(Drain::is_draining)
+    }
+
     /// How many clients may be held at once.
     pub(crate) fn max_connections(&self) -> usize {
         self.inner.max_connections
@@ -211,10 +220,6 @@ impl Proxy {
         self.inner.drain.as_ref()
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.inner.core.metrics
-    }
-
     pub(super) fn stall_timeout(&self) -> Duration {
         self.inner.core.settings.stall_timeout
     }
@@ -231,10 +236,28 @@ impl Proxy {
 
     /// Checks a handshake and opens its leg.
     pub(super) async fn admit(&self, arrival: Option<Arrival>, parts: &Parts) -> Result<Admitted, Refusal> {
+        let (parts, mut span) = self.inner.core.tracer.enter("handshake", parts);
+        let admitted = self.take_in(arrival, &parts, span.as_mut()).await;
+        if let Some(span) = &mut span {
+            span.answered(match &admitted {
+                Ok(Admitted::Leg(_)) => 101,
+                Ok(Admitted::Answered(answered, _)) => answered.head.parts.status.as_u16(),
+                Err(refusal) => refusal.status().as_u16(),
+            });
+        }
+        admitted
+    }
+
+    async fn take_in(
+        &self,
+        arrival: Option<Arrival>,
+        parts: &Parts,
+        mut span: Option<&mut Span>,
+    ) -> Result<Admitted, Refusal> {
         let inner = &self.inner;
         let edge = arrival.map(|arrival| arrival.edge());
         let mut handshake = Handshake::check(parts, edge.as_ref())?;
-        if inner.drain.as_ref().is_some_and(Drain::is_draining) {
+        if self.is_draining() {
             return Err(Refusal::Draining);
         }
         let place = self.take_place()?;
@@ -251,9 +274,16 @@ impl Proxy {
             handshake = handshake.without_server_context();
         }
         let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        if let Some(span) = &mut span {
+            span.set("ws.key", self.shown(&key));
+            span.set("ws.connection", &*id);
+        }
         let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
             Routed::Leg(mut dialed) => {
+                if let Some(span) = &mut span {
+                    span.set("ws.node", dialed.node.as_str());
+                }
                 if let Some(Credential::Protocol(offered)) = stripped {
                     dialed.accepted = dialed.accepted.or_agreed(offered);
                 }
@@ -265,6 +295,7 @@ impl Proxy {
                     agreed: dialed.accepted.agreed().clone(),
                     handshake,
                     ticket: Ticket::new(dialed.node.clone()),
+                    trace: span.map(|span| span.context()),
                 };
                 Ok(Admitted::Leg(Box::new(Opened {
                     connection: Arc::new(connection),
@@ -302,12 +333,8 @@ impl Proxy {
     }
 
     /// A key as it may be logged.
-    fn shown(&self, key: &Key) -> String {
-        if self.inner.log_keys {
-            key.to_string()
-        } else {
-            format!("{:016x}", rendezvous::hash(key.as_str().as_bytes(), 0))
-        }
+    pub(super) fn shown(&self, key: &Key) -> String {
+        if self.inner.log_keys { key.to_string() } else { hashed(key) }
     }
 
     fn take_place(&self) -> Result<Place, Refusal> {
@@ -317,6 +344,11 @@ impl Proxy {
         }
         Ok(place)
     }
+}
+
+/// A key as anybody may see it.
+pub(crate) fn hashed(key: &Key) -> String {
+    format!("{:016x}", rendezvous::hash(key.as_str().as_bytes(), 0))
 }
 
 impl fmt::Debug for Inner {

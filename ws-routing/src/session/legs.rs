@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -30,6 +30,7 @@ use crate::{
         relay::Nonce,
         wire::Wire,
     },
+    trace::Tracer,
 };
 
 /// What serving a leg takes.
@@ -46,6 +47,7 @@ pub(crate) struct Legs {
     pub(super) fences: Fences,
     /// Whether its connections are counted here, and not where the client came in.
     pub(super) counted: bool,
+    pub(super) tracer: Tracer,
 }
 
 impl Legs {
@@ -113,11 +115,27 @@ impl Legs {
         let _ = finish(io, &refusal.render_from(self.state())).await;
     }
 
+    /// Opens a leg at the app.
     async fn open(&self, head: &RequestHead, leg: &LegHeaders) -> Result<AppLeg, Refusal> {
+        let (parts, mut span) = self.tracer.enter("leg", &head.parts);
+        let opened = self.open_app(&parts, leg).await;
+        if let Some(span) = &mut span {
+            span.set("ws.connection", leg.connection.as_deref().unwrap_or_default());
+            span.set("ws.node", self.node.as_str());
+            span.answered(match &opened {
+                Ok(AppLeg { opened: Opened::Upgraded(_), .. }) => 101,
+                Ok(AppLeg { opened: Opened::Answered(answered), .. }) => answered.head.parts.status.as_u16(),
+                Err(refusal) => refusal.status().as_u16(),
+            });
+        }
+        opened
+    }
+
+    async fn open_app(&self, parts: &Parts, leg: &LegHeaders) -> Result<AppLeg, Refusal> {
         if self.state() == NodeState::Draining && self.another_is_ready() {
             return Err(SidecarRefusal::Draining.into());
         }
-        let mut handshake = Handshake::check(&head.parts, None)?;
+        let mut handshake = Handshake::check(parts, None)?;
         if self.settings.skip_on_move > 0 {
             // What is dropped must not be what later messages are compressed against.
             handshake = handshake.without_server_context();

@@ -118,10 +118,11 @@ impl Sidecar {
             .limits(limits);
         let proxy = builder(proxy);
         let network = Arc::clone(proxy.known_network());
+        let tracer = proxy.known_tracer().clone();
         let deliver = Deliver::new(here, network, tokens.clone(), sidecar_metrics.clone());
         let recipients = Arc::new(deliver.clone());
         let route = route_field.map(|name| RouteField::new(&name, sends.max_message, recipients));
-        let api = Api::new(deliver, tokens.clone(), sidecar_metrics, drain.clone());
+        let api = Api::new(deliver, tokens.clone(), sidecar_metrics, drain.clone(), tracer.clone());
         let legs = Legs {
             node,
             app,
@@ -133,6 +134,7 @@ impl Sidecar {
             seats,
             fences: Fences::default(),
             counted: true,
+            tracer,
         };
         // A client of its own is counted where it came in.
         let uncounted = Legs { counted: false, ..legs.clone() };

@@ -16,7 +16,12 @@ use super::{
     leg::LegHeaders,
     strip,
 };
-use crate::{contract, key::Credential, proxy::error::Refusal};
+use crate::{
+    contract,
+    key::Credential,
+    proxy::error::Refusal,
+    trace::{SpanContext, TRACEPARENT},
+};
 
 /// A client's handshake, checked, and ready to be replayed at any node for as long as the connection lives.
 ///
@@ -340,14 +345,13 @@ pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// All fields that pass, but for those of the handshake itself.
 fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap, edge: Option<&Edge>) {
     let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
     write_field(out, "Host", host);
-    let traced = edge.is_none() || is_traced(headers);
+    let traced = edge.is_none() || SpanContext::of(headers).is_some();
     for (name, value) in headers {
         let ours = match *name {
             header::HOST | header::CONTENT_LENGTH => true,
@@ -384,22 +388,6 @@ fn write_forwarded(out: &mut Vec<u8>, headers: &HeaderMap, host: &[u8], edge: &E
     if !headers.contains_key(FORWARDED_HOST) {
         write_field(out, FORWARDED_HOST.as_str(), host);
     }
-}
-
-/// Whether the client sends one valid `traceparent` (W3C Trace Context).
-fn is_traced(headers: &HeaderMap) -> bool {
-    let mut parents = headers.get_all(TRACEPARENT).iter();
-    let (Some(parent), None) = (parents.next(), parents.next()) else { return false };
-    let lower_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
-    let mut fields = parent.to_str().unwrap_or_default().split('-');
-    let mut field = |len: usize| fields.next().filter(|text| text.len() == len && lower_hex(text));
-    let (version, trace, span, flags) = (field(2), field(32), field(16), field(2));
-    version.is_some_and(|version| version != "ff")
-        && trace.is_some_and(nonzero)
-        && span.is_some_and(nonzero)
-        && flags.is_some()
-        && (version != Some("00") || fields.next().is_none())
 }
 
 fn hex(bytes: &[u8]) -> String {
