@@ -7,8 +7,8 @@ use ws_routing::{
     cli::{
         BadConfig,
         args::{
-            ClientArgs, JwtArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs,
-            PeerArgs, ProbeArgs, RedeliveryArgs, file, listen,
+            ClientArgs, JwtArgs, KeepaliveArgs, LegArgs, LogArgs, MembersArgs, MoveArgs, NodeArgs, PeerArgs,
+            ProbeArgs, RedeliveryArgs, file, listen,
         },
         trace::TraceArgs,
         units::duration,

@@ -1,6 +1,7 @@
 //! Keys in tokens, by real processes: who is let in, who is told what, and what the application is spared.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod browser;
 mod issuer;
 #[path = "../support/mod.rs"]
 mod support;
