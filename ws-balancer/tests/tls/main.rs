@@ -4,6 +4,7 @@
 mod authority;
 mod browser;
 mod certificates;
+mod cost;
 mod files;
 mod handshakes;
 mod http2;

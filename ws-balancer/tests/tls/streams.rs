@@ -5,34 +5,33 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use h2::{Reason, client::Builder};
 use http::{Method, Request};
-use rustls::version::TLS13;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 use super::{
-    authority::{Authority, connect},
+    authority::Authority,
     files::{Files, How},
     http2::Http2,
     support::{
-        Cluster, Raw, Setup, client, eventually, raw,
+        Cluster, Setup, client, eventually,
         wait::{bounded, millis, secs},
     },
 };
 
-struct Scene {
-    cluster: Cluster,
-    authority: Authority,
+pub struct Scene {
+    pub cluster: Cluster,
+    pub authority: Authority,
     _files: Files,
 }
 
 impl Scene {
-    async fn start(setup: Setup) -> Self {
+    pub async fn start(setup: Setup) -> Self {
         let authority = Authority::new();
         let files = Files::new(How::Renamed, &authority.leaf());
         Self { cluster: setup.tls(files.paths()).start().await, authority, _files: files }
     }
 
-    async fn connect(&self) -> Http2 {
+    pub async fn connect(&self) -> Http2 {
         Http2::connect(&self.authority, self.cluster.tls_addr()).await
     }
 }
@@ -297,51 +296,4 @@ async fn a_connection_that_is_cut_ends_all_its_clients() {
         listed["count"] == 0
     })
     .await;
-}
-
-/// Bytes that the balancer holds for an idle client, however it came.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_cost_of_an_idle_client_is_small() {
-    const CLIENTS: u32 = 300;
-    let scene = Scene::start(Setup::plain(1)).await;
-    let anonymous = || u32::try_from(scene.cluster.balancer.usage().anonymous).unwrap();
-    let each = |before: u32| anonymous().saturating_sub(before) / CLIENTS;
-    let fields = |n: u32| format!("ws-user-id: user-{n}\r\n");
-    // The first of each kind pays for what is there once.
-    let mut plain = vec![Raw::open(scene.cluster.addr(), "first").await];
-    let config = scene.authority.client(&[&TLS13], &["http/1.1"]);
-    let secure = async |n: u32| {
-        let mut stream = connect(&config, scene.cluster.tls_addr()).await.unwrap();
-        stream.write_all(raw::handshake("/", &fields(n)).as_bytes()).await.unwrap();
-        let mut answer = [0; 12];
-        bounded(secs(20), "an answer", stream.read_exact(&mut answer)).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 101");
-        stream
-    };
-    let mut tls = vec![secure(0).await];
-    let first = scene.connect().await;
-    let key = |n: u32| format!("user-{n}");
-    let mut streams = vec![first.open("/", &[("ws-user-id", &key(0))]).await];
-
-    let before = anonymous();
-    for n in 0..CLIENTS {
-        plain.push(Raw::open(scene.cluster.addr(), &key(n)).await);
-    }
-    let in_clear = each(before);
-    let before = anonymous();
-    for n in 0..CLIENTS {
-        tls.push(secure(n).await);
-    }
-    let by_tls = each(before);
-    let before = anonymous();
-    let mut connections = Vec::new();
-    for n in 0..CLIENTS {
-        if n % 100 == 0 {
-            connections.push(scene.connect().await);
-        }
-        streams.push(connections.last().unwrap().open("/", &[("ws-user-id", &key(n))]).await);
-    }
-    let by_http2 = each(before);
-    eprintln!("bytes for an idle client: in clear {in_clear}, by TLS {by_tls}, by HTTP/2 {by_http2}");
-    assert!(in_clear < 32 << 10 && by_tls < 64 << 10 && by_http2 < 32 << 10);
 }

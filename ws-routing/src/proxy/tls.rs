@@ -21,9 +21,10 @@ impl Proxy {
     pub async fn serve_tls(&self, io: TcpStream, peer: SocketAddr, tls: &Serving) {
         let limits = self.limits();
         let until = Instant::now() + limits.timeout;
-        let Some(io) = self.secure(io, peer, tls, until).await else { return };
+        // What is needed only for a while, or by few, does not stay with every client.
+        let Some(io) = Box::pin(self.secure(io, peer, tls, until)).await else { return };
         if io.is_http2() {
-            http2::serve(self, io, peer, until).await;
+            Box::pin(http2::serve(self, io, peer, until)).await;
         } else {
             let timeout = until.saturating_duration_since(Instant::now());
             self.serve_http1(io, Arrival { peer, via: Via::Tls }, Limits { timeout, ..limits }).await;

@@ -92,7 +92,7 @@ impl Serving {
     pub async fn accept(&self, io: TcpStream) -> io::Result<TlsStream> {
         let _room =
             self.room.try_acquire().map_err(|_| io::Error::other("too many handshakes are under way"))?;
-        Ok(TlsStream(self.handshake(io)?.await?))
+        Ok(TlsStream(Box::new(self.handshake(io)?.await?)))
     }
 
     fn handshake(&self, io: TcpStream) -> io::Result<Accept<TcpStream>> {
@@ -162,8 +162,10 @@ pub enum BadCertificate {
 }
 
 /// A client's connection behind TLS.
+///
+/// It is small, as it is moved and held in many places: what it has to know is elsewhere.
 #[derive(Debug)]
-pub struct TlsStream(tokio_rustls::server::TlsStream<TcpStream>);
+pub struct TlsStream(Box<tokio_rustls::server::TlsStream<TcpStream>>);
 
 impl TlsStream {
     /// Whether client and server agreed to speak HTTP/2. Else it is HTTP/1.1.

@@ -1,10 +1,17 @@
 use h2::ext::Protocol;
 use http::{HeaderMap, Method, Request, Version, request::Parts};
 
+use tokio::net::{TcpListener, TcpStream};
+
 use super::{answer, request::as_http1};
-use crate::proxy::{
-    error::Refusal,
-    handshake::{Handshake, head::Limits},
+use crate::{
+    membership,
+    proxy::{
+        Proxy,
+        error::Refusal,
+        handshake::{Handshake, head::Limits},
+    },
+    tls::Serving,
 };
 
 fn parts(uri: &str, fields: &[(&'static str, &str)]) -> Parts {
@@ -71,4 +78,16 @@ fn answers_lose_what_belongs_to_a_connection() {
     let head =
         answer::head(b"HTTP/1.1 403 Forbidden\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n");
     assert_eq!((head.status().as_u16(), head.headers()), (403, &HeaderMap::new()));
+}
+
+#[tokio::test]
+async fn a_client_by_tls_takes_no_larger_a_task_than_one_in_clear() {
+    let (_writer, view) = membership::channel(0);
+    let (proxy, tls) = (Proxy::builder(view).build(), Serving::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let [clear, secure] = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
+    let clear = size_of_val(&proxy.serve(clear, addr));
+    let secure = size_of_val(&proxy.serve_tls(secure, addr, &tls));
+    assert!(secure <= clear + 256, "{secure} bytes by TLS, {clear} in clear");
 }
