@@ -28,21 +28,39 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while this.rest.is_empty() {
-            match ready!(this.recv.poll_data(cx)) {
-                Some(Ok(bytes)) => this.rest = bytes,
-                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
-                None => return Poll::Ready(Ok(())),
+impl Stream {
+    /// Takes the next bytes that were received; false at the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.rest.is_empty() {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(bytes) => self.rest = bytes.map_err(lost)?,
+                None => return Poll::Ready(Ok(false)),
             }
         }
-        let len = this.rest.len().min(into.remaining());
-        into.put_slice(&this.rest[..len]);
-        this.rest.advance(len);
+        Poll::Ready(Ok(true))
+    }
+
+    fn take(&mut self, into: &mut ReadBuf<'_>) {
+        let len = self.rest.len().min(into.remaining());
+        into.put_slice(&self.rest[..len]);
+        self.rest.advance(len);
         // It fails only for more than was received.
-        let _ = this.recv.flow_control().release_capacity(len);
+        let _ = self.recv.flow_control().release_capacity(len);
+    }
+}
+
+impl AsyncRead for Stream {
+    /// Takes all frames that are there: what is passed on in one piece costs less.
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !ready!(this.poll_more(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        this.take(into);
+        // An error, or the end, comes again.
+        while into.remaining() > 0 && matches!(this.poll_more(cx), Poll::Ready(Ok(true))) {
+            this.take(into);
+        }
         Poll::Ready(Ok(()))
     }
 }
