@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
@@ -82,7 +83,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         core: Arc<Core>,
         connection: Arc<Connection>,
         client: C,
-        held: &[u8],
+        held: Bytes,
         first: Dialed,
     ) -> Self {
         let epoch = Instant::now();
@@ -100,7 +101,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             core,
             connection,
             machine,
-            sockets: Sockets { client: Wire::new(client, held), current, next: None },
+            sockets: Sockets { client: Wire::new(client, &held), current, next: None },
             node: first.node,
             heading: None,
             dial: None,
@@ -193,7 +194,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         let same = dialed.node == self.node;
         let reason = self.heading.take().map_or(MoveReason::Lost, |(_, reason)| reason);
         self.heading = Some((dialed.node, reason));
-        self.sockets.next = Some(Wire::new(dialed.io, &dialed.leftover));
+        self.sockets.next = Some(Box::new(Wire::new(dialed.io, &dialed.leftover)));
         self.machine.connected(now, leg, same, &mut self.sockets.ports(cx));
     }
 
@@ -320,7 +321,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn promote(&mut self) {
-        self.sockets.current = self.sockets.next.take();
+        self.sockets.current = self.sockets.next.take().map(|next| *next);
         let pause = self.machine.take_pause();
         if let Some(pause) = pause {
             self.core.metrics().move_pause().observe(pause);

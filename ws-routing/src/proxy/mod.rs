@@ -40,6 +40,7 @@ pub use core::DialSettings;
 pub use leg::{LegStream, Legs};
 pub use network::{Connecting, Network, Tcp};
 pub use relay::{Redelivery, Settings};
+pub(crate) use service::Joined;
 pub(crate) use service::hashed;
 pub use service::{Held, Proxy};
 pub use tower::{Body, ClientAddr};

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use http::request::Parts;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -125,27 +126,38 @@ impl Proxy {
         self.serve_http1(io, Arrival::tcp(peer), self.inner.limits).await;
     }
 
-    pub(super) async fn serve_http1<C>(&self, mut io: C, arrival: Arrival, limits: Limits)
+    pub(super) async fn serve_http1<C>(&self, io: C, arrival: Arrival, limits: Limits)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        // In a box: what a handshake takes would be most of what an idle connection holds.
+        if let Some(joined) = Box::pin(self.receive(io, arrival, limits)).await {
+            self.relay(joined).await;
+        }
+    }
+
+    async fn receive<C>(&self, mut io: C, arrival: Arrival, limits: Limits) -> Option<Joined<C>>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         match read_request(&mut io, limits).await {
-            Ok(Arrived::Http1(head)) => self.serve_request(io, arrival, &head).await,
+            Ok(Arrived::Http1(head)) => return self.join(io, arrival, &head).await,
             Ok(Arrived::Http2(_)) => self.refuse(&mut io, &Refusal::NotUpgrade).await,
             Err(HeadError::Refused(refusal)) => self.refuse(&mut io, &refusal).await,
             Err(_) => {}
         }
+        None
     }
 
-    /// Serves a client whose request's head has been read.
-    pub(crate) async fn serve_request<C>(&self, mut io: C, arrival: Arrival, head: &RequestHead)
+    /// Answers a client whose request's head has been read; the client, if it is to be relayed.
+    pub(crate) async fn join<C>(&self, mut io: C, arrival: Arrival, head: &RequestHead) -> Option<Joined<C>>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         let began = Instant::now();
         match self.admit(Some(arrival), &head.parts).await {
-            Ok(Admitted::Leg(admitted)) => {
-                let answer = admitted.dialed.accepted.render(None);
+            Ok(Admitted::Leg(opened)) => {
+                let answer = opened.dialed.accepted.render(None);
                 let stall = self.stall_timeout();
                 let written = async {
                     io.write_all(&answer).await?;
@@ -153,7 +165,7 @@ impl Proxy {
                 };
                 if matches!(timeout(stall, written).await, Ok(Ok(()))) {
                     self.metrics().handshake().observe(began.elapsed());
-                    self.relay(io, &head.leftover(), *admitted).await;
+                    return Some(Joined { io, held: head.leftover(), opened });
                 }
             }
             Ok(Admitted::Answered(answered, _place)) => {
@@ -163,6 +175,7 @@ impl Proxy {
             }
             Err(refusal) => self.refuse(&mut io, &refusal).await,
         }
+        None
     }
 
     /// How many clients are held, those in their handshake included.
@@ -307,10 +320,11 @@ impl Proxy {
         }
     }
 
-    /// Relays an admitted client until it ends.
-    pub(super) async fn relay(&self, io: impl AsyncRead + AsyncWrite + Unpin, held: &[u8], admitted: Opened) {
+    /// Relays a client that was answered until it ends.
+    pub(crate) async fn relay<C: AsyncRead + AsyncWrite + Unpin>(&self, joined: Joined<C>) {
         let core = &self.inner.core;
-        let Opened { connection, dialed, place } = admitted;
+        let Joined { io, held, opened } = joined;
+        let Opened { connection, dialed, place } = *opened;
         let _guard = self.inner.drain.as_ref().map(Drain::guard);
         core.metrics.opened().inc();
         core.metrics.connections().inc();
@@ -381,8 +395,16 @@ pub(super) enum Admitted {
     Answered(Box<super::connect::Answered<super::leg::LegStream>>, Place),
 }
 
-/// A connection that is about to be relayed.
-pub(super) struct Opened {
+/// A client that has its answer, and is about to be relayed.
+pub(crate) struct Joined<C> {
+    pub(super) io: C,
+    /// What it sent behind its handshake.
+    pub(super) held: Bytes,
+    pub(super) opened: Box<Opened>,
+}
+
+/// The leg that was opened for a client.
+pub(crate) struct Opened {
     connection: Arc<Connection>,
     pub(super) dialed: Dialed,
     place: Place,

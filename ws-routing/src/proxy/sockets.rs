@@ -14,14 +14,15 @@ use super::{
 pub(super) struct Sockets<C> {
     pub(super) client: Wire<C>,
     pub(super) current: Option<Wire<LegStream>>,
-    pub(super) next: Option<Wire<LegStream>>,
+    /// Most have none.
+    pub(super) next: Option<Box<Wire<LegStream>>>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
     /// The task has been woken, for whichever of them.
     pub(super) fn woken(&mut self) {
         self.client.woken();
-        for leg in self.current.iter_mut().chain(&mut self.next) {
+        for leg in self.current.iter_mut().chain(self.next.as_deref_mut()) {
             leg.woken();
         }
     }
@@ -48,8 +49,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
 
     fn leg(&mut self, slot: Slot, bytes: &[u8]) {
         let leg = match slot {
-            Slot::Current => &mut self.sockets.current,
-            Slot::Next => &mut self.sockets.next,
+            Slot::Current => self.sockets.current.as_mut(),
+            Slot::Next => self.sockets.next.as_deref_mut(),
         };
         if let Some(leg) = leg {
             leg.put(self.cx, bytes);

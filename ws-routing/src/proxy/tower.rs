@@ -16,7 +16,7 @@ use super::{
     connect::{Answered, PumpError},
     error::Refusal,
     handshake::ResponseHead,
-    service::Admitted,
+    service::{Admitted, Joined},
 };
 
 /// The address of a request's client: put it into the request's extensions, for `x-forwarded-for` and the logs.
@@ -59,7 +59,7 @@ impl Proxy {
                 self.spawn(async move {
                     // The client has gone before it was answered when this fails.
                     if let Ok(io) = upgrade.await {
-                        proxy.relay(TokioIo::new(io), &[], *opened).await;
+                        proxy.relay(Joined { io: TokioIo::new(io), held: Bytes::new(), opened }).await;
                     }
                 });
                 response(&head, empty())

@@ -1,6 +1,13 @@
 //! Serving legs: a handshake that a balancer or a relaying sidecar has routed here is opened at the app.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use tokio::{
@@ -11,14 +18,14 @@ use tokio::{
 use super::{
     drive::Drive,
     fence::{Fenced, Fences},
-    relay::Session,
+    relay::{Finished, Session},
     route_field::RouteField,
     seat::{Guest, Seated, Seats, Whither},
     shape::{Shape, Within},
 };
 use crate::{
     app::{App, AppError, AppLeg, FarEnd},
-    drain::Drain,
+    drain::{Drain, Guard},
     membership::View,
     metrics::Metrics,
     node::{NodeId, NodeState},
@@ -56,37 +63,36 @@ impl Legs {
         if self.drain.is_draining() { NodeState::Draining } else { NodeState::Ready }
     }
 
-    /// Serves one leg, whose handshake's head has been read, until it ends.
-    pub(crate) async fn serve(
+    /// Answers a leg whose handshake's head has been read; the leg, if it is to be relayed.
+    pub(crate) async fn join(
         &self,
         mut io: LegStream,
         head: &RequestHead,
         mut leg: LegHeaders,
         peer: Option<SocketAddr>,
-    ) {
+    ) -> Option<LegJoined> {
         let began = Instant::now();
         leg.connection.get_or_insert_with(|| format!("{:032x}", rand::random::<u128>()).into());
-        let AppLeg { opened, mut far } = match self.open(head, &leg).await {
+        let AppLeg { opened, far } = match self.open(head, &leg).await {
             Ok(opened) => opened,
-            Err(refusal) => return self.refuse(&mut io, &refusal).await,
+            Err(refusal) => {
+                self.refuse(&mut io, &refusal).await;
+                return None;
+            }
         };
         let stall = self.settings.stall_timeout;
         match opened {
             Opened::Upgraded(upgraded) => {
-                let _guard = self.drain.guard();
+                let guard = self.drain.guard();
                 // Who reads the 101 may have somebody send to the key at once: it has to be found by then.
                 let arrival = self.take_in(head, leg, &upgraded, peer);
                 let answer = upgraded.answer.render(Some(self.state()));
                 if matches!(timeout(stall, io.write_all(&answer)).await, Ok(Ok(()))) {
                     self.metrics.handshake().observe(began.elapsed());
-                    self.relay(io, head, arrival, upgraded, &mut far).await;
-                } else {
-                    drop(upgraded);
+                    return Some(self.joined(io, head, arrival, upgraded, far, guard));
                 }
-                if let Some(far) = far {
-                    // What it could not hand over by then is lost with the leg.
-                    let _ = timeout(far.linger, far.run).await;
-                }
+                drop(upgraded);
+                hand_over(far).await;
             }
             Opened::Answered(answered) => {
                 // The leg is closed whatever becomes of the answer.
@@ -94,6 +100,7 @@ impl Legs {
                 let _ = finish(&mut io, &[]).await;
             }
         }
+        None
     }
 
     /// Answers an order to cut a leg.
@@ -177,34 +184,53 @@ impl Legs {
         Arrival { nonce, fenced, seated: self.seats.take_seat(guest) }
     }
 
-    async fn relay(
+    fn joined(
         &self,
         io: LegStream,
         head: &RequestHead,
-        Arrival { nonce, fenced, mut seated }: Arrival,
+        arrival: Arrival,
         upgraded: Upgraded<LegStream>,
-        far: &mut Option<FarEnd>,
-    ) {
+        far: Option<FarEnd>,
+        guard: Guard,
+    ) -> LegJoined {
         let shape = Shape {
             compressed: upgraded.answer.agreed().deflate.is_some(),
-            moved_in: seated.seat().guest().moved_from.is_some(),
+            moved_in: arrival.seated.seat().guest().moved_from.is_some(),
             within: far.as_ref().map(|far| Within { mark: Nonce(far.mark), pinged: far.pinged }),
         };
         let own = Nonce(rand::random());
-        let machine = Session::new(Duration::ZERO, &self.settings, nonce, own, shape);
-        let _counted = self.counted.then(|| Counted::new(&self.metrics));
+        let machine = Session::new(Duration::ZERO, &self.settings, arrival.nonce, own, shape);
         let down = Wire::new(io, &head.leftover());
         let up = Wire::new(upgraded.io, &upgraded.leftover);
-        let drive = Drive::new(machine, down, up, &self.metrics, &mut seated);
-        let finished = tokio::select! {
-            biased;
-            () = fenced.ordered() => None,
-            finished = beside(far, drive) => Some(finished),
+        LegJoined(Box::new(Joined { machine, down, up, arrival, far, guard }))
+    }
+
+    /// Relays a leg that was answered until it ends.
+    pub(crate) async fn relay(&self, LegJoined(joined): LegJoined) {
+        let Joined { machine, down, up, arrival: Arrival { fenced, mut seated, .. }, mut far, guard } =
+            *joined;
+        let counted = self.counted.then(|| Counted::new(&self.metrics));
+        let finished = {
+            let drive = pin!(Drive::new(machine, down, up, &self.metrics, &mut seated));
+            tokio::select! {
+                biased;
+                () = fenced.ordered() => None,
+                finished = beside(&mut far, drive) => Some(finished),
+            }
         };
-        let Some(finished) = finished else {
-            seated.over(Some(Whither::Sought));
-            return tracing::debug!("leg cut: its connection is elsewhere");
-        };
+        match finished {
+            None => {
+                seated.over(Some(Whither::Sought));
+                tracing::debug!("leg cut: its connection is elsewhere");
+            }
+            Some(finished) => self.ended(&seated, finished),
+        }
+        drop((counted, seated));
+        hand_over(far).await;
+        drop(guard);
+    }
+
+    fn ended(&self, seated: &Seated, finished: Finished) {
         if self.counted {
             self.metrics.closed(finished.code).inc();
         }
@@ -217,6 +243,26 @@ impl Legs {
     }
 }
 
+/// A leg that has its answer, and is about to be relayed.
+pub(crate) struct LegJoined(Box<Joined>);
+
+struct Joined {
+    machine: Session,
+    down: Wire<LegStream>,
+    up: Wire<LegStream>,
+    arrival: Arrival,
+    far: Option<FarEnd>,
+    guard: Guard,
+}
+
+/// Lets the app's end within this process hand over what it has read, for as long as it may.
+async fn hand_over(far: Option<FarEnd>) {
+    if let Some(far) = far {
+        // What it could not hand over by then is lost with the leg.
+        let _ = timeout(far.linger, far.run).await;
+    }
+}
+
 /// A leg that others know of, until this is dropped.
 struct Arrival {
     nonce: Option<Nonce>,
@@ -225,8 +271,7 @@ struct Arrival {
 }
 
 /// Runs `drive`, and the far end of its stream beside it as long as that has something to do.
-async fn beside<T>(far: &mut Option<FarEnd>, drive: impl Future<Output = T>) -> T {
-    let mut drive = pin!(drive);
+async fn beside<T>(far: &mut Option<FarEnd>, mut drive: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|cx| {
         if let Poll::Ready(finished) = drive.as_mut().poll(cx) {
             return Poll::Ready(finished);

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     deliver::{Deliver, Holders, SendSettings, here::Here},
     fence::Fences,
-    legs::Legs,
+    legs::{LegJoined, Legs},
     route_field::RouteField,
     seat::Seats,
     sender::Sender,
@@ -32,7 +32,7 @@ use crate::{
     node::NodeId,
     peer::PeerTokens,
     proxy::{
-        Arrival, Builder, LegStream, Proxy, Settings,
+        Arrival, Builder, Joined, LegStream, Proxy, Settings,
         core::LocalNode,
         error::{self, Refusal, SidecarRefusal},
         handshake::{
@@ -43,6 +43,14 @@ use crate::{
         trunk::{self, SharedLeg},
     },
 };
+
+/// What is to be relayed, and how.
+enum Taken {
+    /// A balancer's leg.
+    Leg(LegJoined),
+    /// A client of its own.
+    Client(Joined<LegStream>),
+}
 
 /// Stands beside one application, serves the legs of balancers, and is the balancer of clients that come without one.
 ///
@@ -175,17 +183,27 @@ impl Sidecar {
 
     /// Serves one connection, from its first byte to its last.
     pub async fn serve(&self, io: impl Into<LegStream>, peer: SocketAddr) {
-        let mut io = io.into();
+        // In a box: what a handshake takes would be most of what an idle connection holds.
+        match Box::pin(self.receive(io.into(), peer)).await {
+            Some(Taken::Leg(joined)) => self.legs.relay(joined).await,
+            Some(Taken::Client(joined)) => self.proxy.relay(joined).await,
+            None => {}
+        }
+    }
+
+    /// Serves whatever is no connection to be relayed; else answers its handshake.
+    async fn receive(&self, mut io: LegStream, peer: SocketAddr) -> Option<Taken> {
         let arrived = read_request(&mut io, self.limits).await;
         if let Ok(Arrived::Http1(head)) = &arrived
             && let Some(found) = self.legs.fences.obey(head)
         {
-            return self.legs.fence(&mut io, found).await;
+            self.legs.fence(&mut io, found).await;
+            return None;
         }
         match arrived {
             Ok(Arrived::Http1(head)) if is_upgrade(&head) => match io {
                 LegStream::Tcp(io) if trunk::asks(&head) => self.serve_trunk(io, &head, peer).await,
-                io => self.serve_handshake(io, &head, peer).await,
+                io => return self.join(io, &head, peer).await,
             },
             Ok(Arrived::Http1(head)) if head.parts.uri.path().starts_with("/v1/") => {
                 self.api.http1(io, head.into_buffer(), peer, Caller::Peer).await;
@@ -195,6 +213,7 @@ impl Sidecar {
             Err(HeadError::Refused(refusal)) => self.legs.refuse(&mut io, &refusal).await,
             Err(_) => {}
         }
+        None
     }
 
     /// Serves a connection that many legs share.
@@ -204,46 +223,58 @@ impl Sidecar {
             return self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await;
         }
         let most = self.proxy.max_connections();
-        trunk::accept(io, head, self.legs.state(), &self.legs.drain, most, |mut leg| {
+        trunk::accept(io, head, self.legs.state(), &self.legs.drain, most, |leg| {
             let this = self.clone();
             async move {
-                match read_request(&mut leg, this.limits).await {
-                    Ok(Arrived::Http1(head)) => this.serve_leg(leg, &head, peer).await,
-                    Ok(Arrived::Http2(_)) => this.legs.refuse(&mut leg, &Refusal::NotUpgrade).await,
-                    Err(HeadError::Refused(refusal)) => this.legs.refuse(&mut leg, &refusal).await,
-                    Err(_) => {}
+                if let Some(joined) = Box::pin(this.receive_leg(leg, peer)).await {
+                    this.legs.relay(joined).await;
                 }
             }
         })
         .await;
     }
 
-    /// Serves a leg that shares its connection: clients have one of their own.
-    async fn serve_leg(&self, mut io: SharedLeg, head: &RequestHead, peer: SocketAddr) {
+    /// Answers the handshake of a leg that shares its connection: clients have one of their own.
+    async fn receive_leg(&self, mut io: SharedLeg, peer: SocketAddr) -> Option<LegJoined> {
+        let head = match read_request(&mut io, self.limits).await {
+            Ok(Arrived::Http1(head)) => head,
+            Ok(Arrived::Http2(_)) => {
+                self.legs.refuse(&mut io, &Refusal::NotUpgrade).await;
+                return None;
+            }
+            Err(HeadError::Refused(refusal)) => {
+                self.legs.refuse(&mut io, &refusal).await;
+                return None;
+            }
+            Err(_) => return None,
+        };
         match LegHeaders::read(&head.parts.headers) {
             Ok(Some(leg)) if self.is_proved(leg.proof.as_deref(), &leg.key) => {
-                self.legs.serve(LegStream::Shared(io), head, leg, Some(peer)).await;
+                return self.legs.join(LegStream::Shared(io), &head, leg, Some(peer)).await;
             }
             Ok(_) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
             Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
         }
+        None
     }
 
-    /// Serves a leg, or a client of its own.
-    async fn serve_handshake(&self, mut io: LegStream, head: &RequestHead, peer: SocketAddr) {
+    /// Answers the handshake of a leg, or of a client of its own.
+    async fn join(&self, mut io: LegStream, head: &RequestHead, peer: SocketAddr) -> Option<Taken> {
         let headers = &head.parts.headers;
-        if self.tokens.is_some() && !headers.contains_key(contract::PROOF) {
-            // Whoever has no proof is a client, and what it claims is forged.
-            return self.proxy.serve_request(io, Arrival::tcp(peer), head).await;
-        }
-        match LegHeaders::read(headers) {
+        // Whoever has no proof is a client, and what it claims is forged.
+        let unproved = self.tokens.is_some() && !headers.contains_key(contract::PROOF);
+        let leg = if unproved { Ok(None) } else { LegHeaders::read(headers) };
+        match leg {
             Ok(Some(leg)) if self.is_proved(leg.proof.as_deref(), &leg.key) => {
-                self.legs.serve(io, head, leg, Some(peer)).await;
+                return Some(Taken::Leg(self.legs.join(io, head, leg, Some(peer)).await?));
             }
             Ok(Some(_)) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
-            Ok(None) => self.proxy.serve_request(io, Arrival::tcp(peer), head).await,
+            Ok(None) => {
+                return Some(Taken::Client(self.proxy.join(io, Arrival::tcp(peer), head).await?));
+            }
             Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
         }
+        None
     }
 
     fn is_proved(&self, proof: Option<&str>, key: &Key) -> bool {
@@ -300,9 +331,13 @@ impl LocalNode for Local {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            let Ok(Arrived::Http1(head)) = read_request(&mut far, limits).await else { return };
-            if let Ok(Some(leg)) = LegHeaders::read(&head.parts.headers) {
-                legs.serve(LegStream::Local(far), &head, leg, None).await;
+            let receive = async {
+                let Ok(Arrived::Http1(head)) = read_request(&mut far, limits).await else { return None };
+                let Ok(Some(leg)) = LegHeaders::read(&head.parts.headers) else { return None };
+                legs.join(LegStream::Local(far), &head, leg, None).await
+            };
+            if let Some(joined) = Box::pin(receive).await {
+                legs.relay(joined).await;
             }
         });
         near

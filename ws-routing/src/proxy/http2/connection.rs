@@ -23,7 +23,7 @@ use crate::{
         error::Refusal,
         handshake::head::Limits,
         leg::LegStream,
-        service::{Admitted, Opened},
+        service::{Admitted, Joined, Opened},
     },
     serve,
 };
@@ -155,7 +155,7 @@ async fn handle(
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return Fate::Abandoned,
     };
     match admitted {
-        Ok(Admitted::Leg(opened)) => relay(&proxy, *opened, body, respond, began).await,
+        Ok(Admitted::Leg(opened)) => relay(&proxy, opened, body, respond, began).await,
         Ok(Admitted::Answered(answered, _place)) => {
             forward(*answered, body, respond, proxy.stall_timeout()).await;
         }
@@ -166,7 +166,7 @@ async fn handle(
 
 async fn relay(
     proxy: &Proxy,
-    opened: Opened,
+    opened: Box<Opened>,
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
     began: Instant,
@@ -175,7 +175,7 @@ async fn relay(
     // The client has gone before it was answered when this fails.
     if let Ok(send) = respond.send_response(head, false) {
         proxy.metrics().handshake().observe(began.elapsed());
-        proxy.relay(Stream::new(send, body), &[], opened).await;
+        proxy.relay(Joined { io: Stream::new(send, body), held: Bytes::new(), opened }).await;
     }
 }
 

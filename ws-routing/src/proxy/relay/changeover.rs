@@ -122,7 +122,7 @@ impl Edge {
     pub(crate) fn connected(&mut self, now: Duration, leg: Leg, same_node: bool, out: &mut impl Outputs) {
         match self.phase {
             Phase::Dialing => {
-                self.next = Some(leg);
+                self.next = Some(Box::new(leg));
                 if seeded::has(Bug::SwitchEarly) {
                     return self.switch(now, out);
                 }
@@ -135,11 +135,11 @@ impl Edge {
                 if same_node {
                     self.losses.replaced_at_same_node(now);
                 }
-                self.next = Some(leg);
+                self.next = Some(Box::new(leg));
                 self.switch(now, out);
             }
             _ => {
-                self.next = Some(leg);
+                self.next = Some(Box::new(leg));
                 self.abandon_next(out);
             }
         }
@@ -264,7 +264,7 @@ impl Edge {
         self.actions.push_back(Action::Promote);
         self.open_leg(&mut leg, out);
         leg.life.seen(now);
-        self.current = Some(leg);
+        self.current = Some(*leg);
         self.pause = self.phase.paused_since().map(|since| now.saturating_sub(since));
         self.phase = Phase::Steady;
         self.retry = Retry::default();

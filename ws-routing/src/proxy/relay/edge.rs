@@ -60,7 +60,7 @@ pub(crate) struct Edge {
     pub(super) settings: Arc<Settings>,
     pub(super) client: Client,
     pub(super) current: Option<Leg>,
-    pub(super) next: Option<Leg>,
+    pub(super) next: Option<Box<Leg>>,
     pub(super) phase: Phase,
     pub(super) ending: Option<Ending>,
     pub(super) parting: Option<Parting>,

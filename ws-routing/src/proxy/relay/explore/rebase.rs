@@ -24,7 +24,7 @@ pub(super) fn rebase(world: &mut World) {
     let _ = (edge.take_app_messages(), edge.take_redelivery_counts());
     let keepalive = world.budget.keepalive;
     shift.life(&mut edge.client.life, keepalive);
-    for leg in edge.current.iter_mut().chain(&mut edge.next) {
+    for leg in edge.current.iter_mut().chain(edge.next.as_deref_mut()) {
         shift.life(&mut leg.life, keepalive);
     }
     shift.phase(&mut edge.phase);
