@@ -7,6 +7,7 @@ mod certificates;
 mod cost;
 mod files;
 mod handshakes;
+mod hostile;
 mod http2;
 mod streams;
 #[path = "../support/mod.rs"]
