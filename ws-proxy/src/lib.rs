@@ -15,6 +15,7 @@ use ws_routing::{
     drain::{self, Drain, Outcome},
     key::jwt::KeysFile,
     metrics::Metrics,
+    peer::PeerTokens,
     serve,
     session::{Sidecar, SidecarParts},
     trace::Tracer,
@@ -53,9 +54,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     // Bad configuration is one line, with nothing before it.
     args.log.start();
     cli::warn_unknown_variables::<Args>();
-    if tokens.is_none() {
-        tracing::warn!("without --peer-token-file anybody who reaches --listen is taken for a peer");
-    }
+    warn_of_strangers(tokens.as_ref());
     let signals = drain::signals().context("cannot wait for signals")?;
     let (signal, drain) = drain::channel();
     let readiness = Readiness::new(drain.clone());
@@ -106,6 +105,12 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         last_answers(ports).await;
     }
     finish(outcome)
+}
+
+fn warn_of_strangers(tokens: Option<&PeerTokens>) {
+    if tokens.is_none() {
+        tracing::warn!("without --peer-token-file anybody who reaches --listen is taken for a peer");
+    }
 }
 
 async fn last_answers(mut ports: JoinSet<()>) {
