@@ -165,7 +165,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
     Annotation {
         name: "key",
         expected: "a comma-separated list of header:NAME, query:NAME, path:/rooms/{key}, cookie:NAME and \
-                   protocol:PREFIX (jwt:CLAIM needs a file of keys, which an injected sidecar does not have)",
+                   protocol:PREFIX (jwt:CLAIM needs keys, which only the balancer of a WebSocketApp has)",
         default: "`header:ws-user-id,query:ws-user-id`",
         text: "Where in a handshake the routing key is found",
         set: |wishes, text| put(&mut wishes.key, key(text).map(Some)),

@@ -113,7 +113,9 @@ pub struct WebSocketAppSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.replicas) && has(self.autoscaling))")
-        .message("either replicas or autoscaling, not both")
+        .message("either replicas or autoscaling, not both"),
+    validation = Rule::new("has(self.tokens) == (has(self.key) && self.key.contains('jwt:'))")
+        .message("jwt:CLAIM in key and the keys in tokens need each other")
 )]
 pub struct BalancerSpec {
     /// Whether the ring has a balancer: a Deployment and a Service of the name ws-balancer, or ws-balancer-GROUP.
@@ -133,8 +135,12 @@ pub struct BalancerSpec {
     /// Where in a handshake the routing key is found, as ws-balancer's --key. Default: the workloads' annotation
     /// ws.operator/key, else header:ws-user-id,query:ws-user-id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1024))]
     pub key: Option<String>,
+
+    /// How tokens are verified, for jwt:CLAIM in key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
 
     /// The Secret of type kubernetes.io/tls, in the same namespace, with which clients are served by TLS too, at port
     /// 443 of the Service. When it changes, new clients see the new certificate, and those that are there stay.
@@ -164,12 +170,37 @@ impl Default for BalancerSpec {
             replicas: None,
             autoscaling: None,
             key: None,
+            tokens: None,
             tls_secret_name: None,
             allowed_origins: Vec::new(),
             max_connections: None,
             resources: None,
         }
     }
+}
+
+/// How the tokens are verified that keys come in.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tokens {
+    /// The Secret, in the same namespace, with the keys: a JWKS, or a secret for HS256, in its data under keys. When it
+    /// changes, new clients are held to the new keys, and those that are there stay.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+
+    /// A token must be for one of these. Default: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub audiences: Vec<String>,
+
+    /// A token must be from one of these. Default: any whose keys these are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub issuers: Vec<String>,
+
+    /// Whether tokens are kept from the pods.
+    #[serde(default)]
+    pub strip: bool,
 }
 
 /// How far something is scaled, and by how many connections.

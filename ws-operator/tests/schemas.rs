@@ -76,7 +76,7 @@ fn ring() -> Vec<Value> {
     let range = json!({"minReplicas": 2, "maxReplicas": 9, "connectionsPerPod": 1000});
     let spec: BalancerSpec = serde_json::from_value(json!({
         "autoscaling": range, "tlsSecretName": "tls", "allowedOrigins": ["https://example.com"], "maxConnections": 9,
-        "resources": {"requests": {"cpu": "1"}},
+        "key": "jwt:sub", "tokens": {"secretName": "jwks", "issuers": ["https://id.example"], "strip": true}, "resources": {"requests": {"cpu": "1"}},
     }))
     .unwrap();
     let autoscaling = json!({"workload": {"kind": "Deployment", "name": "chat"}, "range": range});

@@ -20,6 +20,7 @@ use ws_routing::{
         units::{duration, positive, size},
     },
     key::jwt::KeysFile,
+    peer::PeerTokens,
     session::SendSettings,
 };
 
@@ -201,21 +202,21 @@ impl RunArgs {
         }
     }
 
-    /// The keys that tokens are verified with, if the key of a client may come in one.
+    /// What peers are known by, and the keys that clients' tokens are verified with.
     ///
     /// # Errors
     ///
-    /// [`BadConfig`] as [`JwtArgs::open`], and without peers that are `known` by a token: anybody could claim a key as
-    /// balancers do, past its token.
-    pub fn token_keys(&self, known: bool) -> Result<Option<KeysFile>, BadConfig> {
-        let keys = self.jwt.open(&self.clients.key)?;
+    /// [`BadConfig`] as [`PeerArgs::open`] and [`JwtArgs::open`], and when clients are known by tokens and peers are not:
+    /// anybody could claim a key as balancers do.
+    pub fn credentials(&self) -> Result<(Option<PeerTokens>, Option<KeysFile>), BadConfig> {
+        let (peers, keys) = (self.peers.open()?, self.jwt.open(&self.clients.key)?);
         match self.clients.key.claim() {
-            Some(claim) if !known => {
+            Some(claim) if peers.is_none() => {
                 let expected =
                     format!("expected FILE, as --key has jwt:{claim}: else anybody could claim a key");
                 Err(BadConfig::missing("--peer-token-file", expected))
             }
-            _ => Ok(keys),
+            _ => Ok((peers, keys)),
         }
     }
 

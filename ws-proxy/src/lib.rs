@@ -44,8 +44,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let (view, follow) = args.members.open().await?;
     let node = args.node()?;
-    let tokens = args.peers.open()?;
-    let keys = args.token_keys(tokens.is_some())?;
+    let (tokens, keys) = args.credentials()?;
     // Answers to the last admin calls are written when all else has ended, and so are the last spans.
     let closing = CancellationToken::new();
     let (tracer, export) = args.trace.open("ws-proxy", VERSION, closing.clone())?;

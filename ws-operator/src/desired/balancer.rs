@@ -21,6 +21,9 @@ const WITHDRAWAL: u32 = 5;
 /// Where the Secret with the certificate is seen.
 const TLS_DIR: &str = "/var/run/ws-tls";
 
+/// Where the Secret with the keys of tokens is seen.
+const TOKENS_DIR: &str = "/var/run/ws-tokens";
+
 /// Where clients connect by TLS, when there is a certificate: at the pod, and at the Service.
 const TLS_PORT: u16 = 8443;
 const TLS_SERVICE_PORT: u16 = 443;
@@ -81,6 +84,9 @@ fn pod(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
         // As a whole: a part of it that is mounted alone would never change.
         volumes.push(json!({"name": "tls", "secret": {"secretName": secret}}));
     }
+    if let Some(tokens) = &balancer.spec.tokens {
+        volumes.push(json!({"name": "tokens", "secret": {"secretName": tokens.secret_name}}));
+    }
     json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -119,6 +125,9 @@ fn container(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Value {
         ports.push(port("wss", TLS_PORT));
         mounts.push(mount("tls", TLS_DIR));
     }
+    if balancer.spec.tokens.is_some() {
+        mounts.push(mount("tokens", TOKENS_DIR));
+    }
     let resources = balancer.spec.resources.as_ref().and_then(|told| serde_json::to_value(told).ok());
     json!({
         "name": names::BALANCER,
@@ -153,6 +162,12 @@ fn args(ring: &Ring, balancer: &Balancer, settings: &Settings) -> Vec<String> {
     tell("redelivery", balancer.redelivery.clone());
     tell("max-connections", spec.max_connections.map(|most| most.to_string()));
     tell("allowed-origins", (!spec.allowed_origins.is_empty()).then(|| spec.allowed_origins.join(",")));
+    if let Some(tokens) = &spec.tokens {
+        tell("jwt-keys", Some(format!("{TOKENS_DIR}/keys")));
+        tell("jwt-audience", (!tokens.audiences.is_empty()).then(|| tokens.audiences.join(",")));
+        tell("jwt-issuer", (!tokens.issuers.is_empty()).then(|| tokens.issuers.join(",")));
+        tell("strip-token", tokens.strip.then(|| "true".into()));
+    }
     if spec.tls_secret_name.is_some() {
         tell("tls-listen", Some(format!("0.0.0.0:{TLS_PORT}")));
         tell("tls-cert", Some(format!("{TLS_DIR}/tls.crt")));
@@ -195,6 +210,25 @@ mod tests {
         {
             assert!(container["args"].as_array().unwrap().contains(&json!(format!("--{flag}"))), "{flag}");
         }
+    }
+
+    #[test]
+    fn keys_of_tokens_are_mounted_and_told() {
+        let tokens = json!({"secretName": "jwks", "audiences": ["chat", "game"], "strip": true});
+        let deployment = &objects(json!({"key": "jwt:sub", "tokens": tokens}))[0];
+        let pod = &deployment["template"]["spec"];
+        let volume = json!({"name": "tokens", "secret": {"secretName": "jwks"}});
+        assert!(pod["volumes"].as_array().unwrap().contains(&volume), "{pod}");
+        let container = &pod["containers"][0];
+        let mount = json!({"name": "tokens", "mountPath": TOKENS_DIR, "readOnly": true});
+        assert!(container["volumeMounts"].as_array().unwrap().contains(&mount), "{container}");
+        let told = container["args"].to_string();
+        for flag in
+            ["key=jwt:sub", "jwt-keys=/var/run/ws-tokens/keys", "jwt-audience=chat,game", "strip-token=true"]
+        {
+            assert!(told.contains(&format!("\"--{flag}\"")), "{flag} is not in {told}");
+        }
+        assert!(!told.contains("jwt-issuer"), "{told}");
     }
 
     #[test]
