@@ -126,13 +126,21 @@ impl Proxy {
         self.serve_http1(io, Arrival::tcp(peer), self.inner.limits).await;
     }
 
-    pub(super) async fn serve_http1<C>(&self, io: C, arrival: Arrival, limits: Limits)
+    pub(super) fn serve_http1<C>(
+        &self,
+        io: C,
+        arrival: Arrival,
+        limits: Limits,
+    ) -> impl Future<Output = ()> + use<'_, C>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
         // In a box: what a handshake takes would be most of what an idle connection holds.
-        if let Some(joined) = Box::pin(self.receive(io, arrival, limits)).await {
-            self.relay(joined).await;
+        let receive = Box::pin(self.receive(io, arrival, limits));
+        async move {
+            if let Some(joined) = receive.await {
+                self.relay(joined).await;
+            }
         }
     }
 
@@ -324,13 +332,14 @@ impl Proxy {
     pub(crate) async fn relay<C: AsyncRead + AsyncWrite + Unpin>(&self, joined: Joined<C>) {
         let core = &self.inner.core;
         let Joined { io, held, opened } = joined;
-        let Opened { connection, dialed, place } = *opened;
+        let Opened { connection, dialed, place } = opened.out();
         let _guard = self.inner.drain.as_ref().map(Drain::guard);
         core.metrics.opened().inc();
         core.metrics.connections().inc();
         let registered = Registry::register(core, &connection);
         let counted = Counted { core, registered: Some(registered) };
-        let end = Drive::new(Arc::clone(core), Arc::clone(&connection), io, held, dialed).await;
+        // In a box of its own: within the task's it would be there twice, before and after it begins.
+        let end = Box::pin(Drive::new(Arc::clone(core), Arc::clone(&connection), io, held, dialed)).await;
         drop(counted);
         drop(place);
         core.metrics.closed(end.code).inc();
@@ -408,6 +417,13 @@ pub(crate) struct Opened {
     connection: Arc<Connection>,
     pub(super) dialed: Dialed,
     place: Place,
+}
+
+impl Opened {
+    /// What is in the box, which is gone then: a pattern would keep it as long as the connection.
+    fn out(self: Box<Self>) -> Self {
+        *self
+    }
 }
 
 /// One of the places of `max_connections`, until it is dropped.

@@ -1,13 +1,6 @@
 //! Serving legs: a handshake that a balancer or a relaying sidecar has routed here is opened at the app.
 
-use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use tokio::{
@@ -207,11 +200,12 @@ impl Legs {
 
     /// Relays a leg that was answered until it ends.
     pub(crate) async fn relay(&self, LegJoined(joined): LegJoined) {
-        let Joined { machine, down, up, arrival: Arrival { fenced, mut seated, .. }, mut far, guard } =
-            *joined;
+        let Joined { machine, down, up, arrival, mut far, guard } = joined.out();
+        let Arrival { fenced, mut seated, .. } = arrival;
         let counted = self.counted.then(|| Counted::new(&self.metrics));
         let finished = {
-            let drive = pin!(Drive::new(machine, down, up, &self.metrics, &mut seated));
+            // In a box of its own: within the task's it would be there twice, before and after it begins.
+            let drive = Box::pin(Drive::new(machine, down, up, &self.metrics, &mut seated));
             tokio::select! {
                 biased;
                 () = fenced.ordered() => None,
@@ -255,6 +249,13 @@ struct Joined {
     guard: Guard,
 }
 
+impl Joined {
+    /// What is in the box, which is gone then: a pattern would keep it as long as the connection.
+    fn out(self: Box<Self>) -> Self {
+        *self
+    }
+}
+
 /// Lets the app's end within this process hand over what it has read, for as long as it may.
 async fn hand_over(far: Option<FarEnd>) {
     if let Some(far) = far {
@@ -271,7 +272,7 @@ struct Arrival {
 }
 
 /// Runs `drive`, and the far end of its stream beside it as long as that has something to do.
-async fn beside<T>(far: &mut Option<FarEnd>, mut drive: Pin<&mut impl Future<Output = T>>) -> T {
+async fn beside<T>(far: &mut Option<FarEnd>, mut drive: Pin<Box<impl Future<Output = T>>>) -> T {
     poll_fn(|cx| {
         if let Poll::Ready(finished) = drive.as_mut().poll(cx) {
             return Poll::Ready(finished);

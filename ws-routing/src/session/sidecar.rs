@@ -182,12 +182,19 @@ impl Sidecar {
     }
 
     /// Serves one connection, from its first byte to its last.
-    pub async fn serve(&self, io: impl Into<LegStream>, peer: SocketAddr) {
+    pub fn serve<I: Into<LegStream>>(
+        &self,
+        io: I,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> + use<'_, I> {
         // In a box: what a handshake takes would be most of what an idle connection holds.
-        match Box::pin(self.receive(io.into(), peer)).await {
-            Some(Taken::Leg(joined)) => self.legs.relay(joined).await,
-            Some(Taken::Client(joined)) => self.proxy.relay(joined).await,
-            None => {}
+        let receive = Box::pin(self.receive(io.into(), peer));
+        async move {
+            match receive.await {
+                Some(Taken::Leg(joined)) => self.legs.relay(joined).await,
+                Some(Taken::Client(joined)) => self.proxy.relay(joined).await,
+                None => {}
+            }
         }
     }
 
