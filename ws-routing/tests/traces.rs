@@ -232,7 +232,7 @@ mod otel {
         let mut tasks = JoinSet::new();
         let (endpoint, mut collected) = collector(&mut tasks).await;
         let (tracer, spans) = channel(Sampler::default());
-        let headers = vec![("x-tenant".parse().unwrap(), "a".parse().unwrap())];
+        let headers = [("x-tenant".parse().unwrap(), "a".parse().unwrap())].into_iter().collect();
         let exporter = Exporter::new(spans, endpoint, headers, [("service.name".into(), "ws".into())]);
         let stop = CancellationToken::new();
         tasks.spawn(exporter.run(stop.clone()));

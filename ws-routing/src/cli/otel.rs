@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use clap::Args;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::BadConfig;
@@ -83,10 +83,10 @@ impl Variables {
         Ok(Some((tracer, Exporter::new(spans, endpoint, self.headers()?, resource))))
     }
 
-    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, BadConfig> {
+    fn headers(&self) -> Result<HeaderMap, BadConfig> {
         let pairs = pairs(HEADERS, self.otlp_headers.as_deref())?;
         let header = |(name, value): (String, String)| {
-            let header = (name.parse().ok(), HeaderValue::try_from(&value).ok());
+            let header = (name.parse::<HeaderName>().ok(), HeaderValue::try_from(&value).ok());
             let (Some(name), Some(value)) = header else {
                 return Err(BadConfig::new(HEADERS, &name, "expected the name and value of a header"));
             };

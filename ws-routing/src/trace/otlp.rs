@@ -3,7 +3,7 @@
 use std::{fmt, io, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -68,7 +68,7 @@ pub struct InvalidEndpoint(());
 pub struct Exporter {
     spans: Spans,
     endpoint: Endpoint,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: HeaderMap,
     /// What all spans have in common, as OTLP has it.
     resource: Vec<Json>,
 }
@@ -79,7 +79,7 @@ impl Exporter {
     pub fn new(
         spans: Spans,
         endpoint: Endpoint,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: HeaderMap,
         resource: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         let resource =
