@@ -129,11 +129,8 @@ impl Carrier {
 
     /// Makes room to read into: the room that there was, as soon as all legs have read what is theirs of it.
     fn make_room(&mut self) -> usize {
-        static N: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-        let read =
-            *N.get_or_init(|| std::env::var("X_READ").ok().and_then(|n| n.parse().ok()).unwrap_or(READ));
-        if self.input.capacity() - self.input.len() < read / 4 {
-            self.input.reserve(read);
+        if self.input.capacity() - self.input.len() < READ / 4 {
+            self.input.reserve(READ);
         }
         self.input.capacity() - self.input.len()
     }

@@ -3,8 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    io::{self, IoSlice},
-    mem,
+    io, mem,
     task::{Context, Poll, Waker},
 };
 
@@ -23,9 +22,6 @@ const BACKLOG: usize = 256 * 1024;
 /// protocol can make wait is the backlog, and a few headers for each.
 const UNTAKEN: usize = 8 * 1024 * 1024;
 
-/// From here on a leg's bytes are written at once: to copy them would cost more than to write alone.
-const DIRECT: usize = 4096;
-
 /// The legs of one trunk.
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -35,8 +31,6 @@ pub(super) struct Mux {
     /// How many bytes were put into `out` so far, and how many of them the socket has taken.
     put: u64,
     sent: u64,
-    /// A part of it was taken and is not with the socket yet.
-    taken: bool,
     /// Whoever writes it.
     carrier: Option<Waker>,
     /// Legs whose writer waits for the socket.
@@ -71,18 +65,12 @@ struct Leg {
     finished: Option<u64>,
 }
 
-fn direct_from() -> usize {
-    static N: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *N.get_or_init(|| std::env::var("X_DIRECT").ok().and_then(|n| n.parse().ok()).unwrap_or(DIRECT))
-}
-
 impl Mux {
     /// `most`: how many legs the far end may have open at once.
     pub(super) fn new(most: usize) -> Self {
         Self {
             legs: HashMap::default(),
             out: Vec::new(),
-            taken: false,
             put: 0,
             sent: 0,
             carrier: None,
@@ -117,16 +105,9 @@ impl Mux {
         Some(leg)
     }
 
-    /// Takes bytes of a leg, as many as the far end and the backlog allow.
-    ///
-    /// `direct` writes to the socket: so many bytes at once are not copied, nor do they wait for others.
-    pub(super) fn write(
-        &mut self,
-        leg: u32,
-        bytes: &[u8],
-        cx: &mut Context<'_>,
-        direct: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+    /// Takes bytes of a leg, as many as the far end and the backlog allow. They go out with those of all others who had
+    /// something to say: to copy a large message costs less than a write of its own, which wakes the far end for it alone.
+    pub(super) fn write(&mut self, leg: u32, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let full = self.out.len() >= BACKLOG;
         let Some(state) = self.legs.get_mut(&leg).filter(|state| !state.reset && !self.over) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -140,36 +121,8 @@ impl Mux {
             return Poll::Pending;
         }
         state.credit -= len;
-        let bytes = &bytes[..len];
-        if len >= direct_from() && !self.taken && self.waiting.is_empty() {
-            self.write_through(leg, bytes, direct);
-        } else {
-            self.frame(leg, Kind::Data, bytes);
-        }
+        self.frame(leg, Kind::Data, &bytes[..len]);
         Poll::Ready(Ok(len))
-    }
-
-    /// Writes what waits and a frame behind it; what the socket does not take waits.
-    fn write_through(
-        &mut self,
-        leg: u32,
-        bytes: &[u8],
-        direct: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) {
-        // No caller has more than MAX_LEN.
-        let header = Header { leg, kind: Kind::Data, len: bytes.len() as u32 }.encode();
-        let parts = [IoSlice::new(&self.out), IoSlice::new(&header), IoSlice::new(bytes)];
-        // Whoever writes next finds out what is wrong with the socket.
-        let mut done = direct(&parts).unwrap_or(0);
-        self.put += (HEADER + bytes.len()) as u64;
-        self.sent += done as u64;
-        let early = done.min(self.out.len());
-        self.out.drain(..early);
-        done -= early;
-        for part in [&header[..], bytes] {
-            self.out.extend_from_slice(&part[done.min(part.len())..]);
-            done = done.saturating_sub(part.len());
-        }
     }
 
     /// What a leg has received next, as it was read; nothing at its end.
@@ -257,7 +210,6 @@ impl Mux {
             return false;
         }
         mem::swap(&mut self.out, into);
-        self.taken = true;
         true
     }
 
@@ -272,7 +224,6 @@ impl Mux {
     /// What was taken last is with the socket: whoever waited for that is put into `wake`.
     pub(super) fn sent(&mut self, len: usize, wake: &mut Vec<Waker>) {
         self.sent += len as u64;
-        self.taken = false;
         for leg in mem::take(&mut self.waiting) {
             if let Some(state) = self.legs.get_mut(&leg) {
                 state.waits = false;

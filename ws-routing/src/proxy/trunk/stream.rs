@@ -1,7 +1,7 @@
 //! A leg on a trunk, as the byte stream that it is to whoever holds it.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -57,8 +57,7 @@ impl AsyncWrite for SharedLeg {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let direct = |parts: &[IoSlice<'_>]| self.shared.write.try_write_vectored(parts);
-        self.with(|mux, leg| mux.write(leg, bytes, cx, direct))
+        self.with(|mux, leg| mux.write(leg, bytes, cx))
     }
 
     /// What was written goes out by itself.

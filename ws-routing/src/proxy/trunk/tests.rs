@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io::{self, IoSlice},
+    io,
     task::{Context, Poll, Waker},
 };
 
@@ -21,10 +21,6 @@ use super::{
     frame::{Header, Kind},
     mux::Mux,
 };
-
-fn full(_: &[IoSlice<'_>]) -> io::Result<usize> {
-    Err(io::ErrorKind::WouldBlock.into())
-}
 
 /// Two ends of a trunk without a socket: bytes move only when they are told to.
 struct Pair {
@@ -64,7 +60,7 @@ impl Pair {
     }
 
     fn write(&mut self, leg: u32, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.near.write(leg, bytes, &mut Self::cx(), full)
+        self.near.write(leg, bytes, &mut Self::cx())
     }
 
     fn lend(&mut self, leg: u32) -> Poll<Bytes> {
@@ -172,37 +168,9 @@ fn an_end_comes_behind_the_bytes_and_a_reset_is_told() {
         assert_eq!(said, b"last words");
         assert_eq!(pair.lend(leg), Poll::Ready(Bytes::new()));
     }
-    assert_eq!(written(pair.far.write(ended, b"still", &mut Pair::cx(), full)), 5, "the other way is open");
-    let refused = pair.far.write(dropped, b"nobody", &mut Pair::cx(), full);
+    assert_eq!(written(pair.far.write(ended, b"still", &mut Pair::cx())), 5, "the other way is open");
+    let refused = pair.far.write(dropped, b"nobody", &mut Pair::cx());
     assert!(matches!(refused, Poll::Ready(Err(_))));
-}
-
-#[test]
-fn many_bytes_are_written_at_once_behind_what_waits() {
-    let mut pair = Pair::new(8);
-    let leg = pair.open();
-    assert_eq!(written(pair.write(leg, b"first")), 5);
-    let bytes = vec![5; 10_000];
-    for takes in [0, 3, 12, 13, 15, 21, 22, 5_000, 20_000] {
-        let mut socket = Vec::new();
-        let direct = |parts: &[IoSlice<'_>]| {
-            let all: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
-            socket.extend_from_slice(&all[..all.len().min(takes)]);
-            Ok(socket.len())
-        };
-        assert_eq!(written(pair.near.write(leg, &bytes, &mut Pair::cx(), direct)), bytes.len());
-        let mut rest = Vec::new();
-        pair.near.take(&mut rest, &mut Pair::cx());
-        pair.near.sent(rest.len(), &mut Vec::new());
-        let mut input = BytesMut::from(&*[socket, rest].concat());
-        pair.far.receive(&mut input, &mut Vec::new(), &mut Vec::new()).unwrap();
-        let mut got = 0;
-        while let Poll::Ready(bytes) = pair.lend(leg) {
-            got += bytes.len();
-        }
-        assert_eq!(got, if takes == 0 { 10_005 } else { 10_000 });
-        pair.carry(false, usize::MAX).unwrap();
-    }
 }
 
 /// What may happen to a trunk with three legs.
