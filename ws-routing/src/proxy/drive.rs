@@ -8,7 +8,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
@@ -83,7 +82,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         core: Arc<Core>,
         connection: Arc<Connection>,
         client: C,
-        held: Bytes,
+        held: &[u8],
         first: Dialed,
     ) -> Self {
         let epoch = Instant::now();
@@ -101,7 +100,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             core,
             connection,
             machine,
-            sockets: Sockets { client: Wire::new(client, &held), current, next: None },
+            sockets: Sockets { client: Wire::new(client, held), current, next: None },
             node: first.node,
             heading: None,
             dial: None,

@@ -339,7 +339,9 @@ impl Proxy {
         let registered = Registry::register(core, &connection);
         let counted = Counted { core, registered: Some(registered) };
         // In a box of its own: within the task's it would be there twice, before and after it begins.
-        let end = Box::pin(Drive::new(Arc::clone(core), Arc::clone(&connection), io, held, dialed)).await;
+        let drive = Box::pin(Drive::new(Arc::clone(core), Arc::clone(&connection), io, &held, dialed));
+        drop(held);
+        let end = drive.await;
         drop(counted);
         drop(place);
         core.metrics.closed(end.code).inc();

@@ -55,7 +55,7 @@ impl SpanContext {
     }
 
     /// As the header's value.
-    pub(crate) fn to_header(&self) -> HeaderValue {
+    pub(crate) fn to_header(self) -> HeaderValue {
         // Digits and letters are fit for a header.
         HeaderValue::try_from(self.to_string()).unwrap_or(HeaderValue::from_static(""))
     }
