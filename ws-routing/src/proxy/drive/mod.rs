@@ -1,11 +1,13 @@
 //! The shell around the relay of one client's connection: sockets, time and dials. One task drives it.
 
+mod tally;
+
 use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -18,7 +20,6 @@ use super::{
     error::CloseReason,
     fence,
     health::Pulse,
-    journal::Moved,
     moves::Orders,
     relay::{Action, DialFailure, Edge, End, Nonce, Slot},
     sockets::Sockets,
@@ -393,58 +394,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         let (core, connection, node) =
             (Arc::clone(&self.core), Arc::clone(&self.connection), self.node.clone());
         Box::pin(async move { fence::cut(&*core.network, &node, connection.id(), nonce).await })
-    }
-
-    fn move_failed(&mut self) {
-        let Some((node, reason)) = self.heading.take() else { return };
-        let closed = self.finishing.is_some();
-        self.move_ended(&node, reason, if closed { MoveResult::Closed } else { MoveResult::Postponed }, None);
-    }
-
-    fn move_ended(&mut self, to: &NodeId, reason: MoveReason, result: MoveResult, pause: Option<Duration>) {
-        self.core.metrics().moves(reason, result).inc();
-        if let Some(mut span) = self.moving.take() {
-            span.set("ws.connection", &*self.connection.id);
-            span.set("ws.from", self.node.as_str());
-            span.set("ws.to", to.as_str());
-            span.set("ws.reason", reason.as_str());
-            span.set("ws.result", result.as_str());
-            if let Some(pause) = pause {
-                span.set("ws.pause", pause.as_secs_f64());
-            }
-            if result == MoveResult::Closed {
-                span.fail();
-            }
-        }
-        self.core.journal.note(|| Moved {
-            at: SystemTime::now(),
-            connection: Arc::clone(&self.connection.id),
-            key: self.connection.key.clone(),
-            from: self.node.clone(),
-            to: to.clone(),
-            reason,
-            result,
-            pause,
-        });
-    }
-
-    fn count_messages(&mut self) {
-        let sequence = self.machine.sequence();
-        if sequence != self.counted {
-            self.core.metrics().messages(Direction::ToApp).inc_by(sequence - self.counted);
-            self.counted = sequence;
-        }
-        let again = self.machine.take_redelivery_counts();
-        if again.redelivered > 0 {
-            self.core.metrics().redelivered().inc_by(again.redelivered);
-        }
-        if again.unkept > 0 {
-            self.core.metrics().unkept().inc_by(again.unkept);
-        }
-        let said = self.machine.take_app_messages();
-        if said > 0 {
-            self.core.metrics().messages(Direction::ToClient).inc_by(said);
-        }
     }
 
     /// Arms the one timer; whether something is due already.
