@@ -99,15 +99,16 @@ fn usage_of(pid: u32) -> Result<Usage> {
     Ok(usage)
 }
 
-/// Keeps this program on one core: what loads a proxy must not take turns with it.
+/// Runs a measurement on one core and one thread: what loads a proxy must not take turns with it.
 ///
 /// # Errors
 ///
-/// When the machine has no such core.
-pub fn pin(core: usize) -> Result<()> {
+/// When the machine has no such core, and those of `measurement`.
+pub fn run_on<T>(core: usize, measurement: impl Future<Output = Result<T>>) -> Result<T> {
     let mut cores = CpuSet::new();
     cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot stay on core {core}"))
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot stay on core {core}"))?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measurement)
 }
 
 fn first(text: &str) -> Result<u64> {

@@ -1,57 +1,106 @@
-//! A sidecar whose app is within: the cheapest thing that speaks what balancers and sidecars share.
+//! Sidecars within this process.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use ws_routing::{
     Members, Node, NodeId,
     app::{App, AppLeg, Opening},
     drain,
     membership::View,
-    metrics::Metrics,
+    metrics::{Metrics, SidecarMetrics},
     proxy::{
-        LegStream, Settings, connect,
-        handshake::{Handshake, LegHeaders, head::Limits},
+        LegStream, connect,
+        handshake::{Handshake, LegHeaders},
     },
-    session::{SendSettings, Sidecar, SidecarParts},
+    serve,
+    session::{Sidecar, SidecarParts},
 };
 
 use crate::upstream::echo;
 
-/// Serves the legs that come, as that one of `nodes`, for ever.
+/// A running sidecar. Dropping it ends it.
+#[derive(Debug)]
+pub struct Pod {
+    /// Where legs and peers come.
+    pub addr: SocketAddr,
+    /// Its API.
+    pub api: SocketAddr,
+    _signal: drain::Signal,
+    _tasks: JoinSet<()>,
+}
+
+impl Pod {
+    /// As many as there are listeners to give their addresses, in one ring, each with an application by `app`.
+    ///
+    /// # Panics
+    ///
+    /// When nothing can be listened on: a benchmark has nothing to measure then.
+    pub async fn ring<const N: usize>(app: impl Fn(&NodeId, &SidecarMetrics) -> Arc<dyn App>) -> [Self; N] {
+        let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let listeners = listeners.map(|listener| {
+            listener.set_nonblocking(true).expect("a listener");
+            TcpListener::from_std(listener).expect("a runtime")
+        });
+        let addrs = listeners.each_ref().map(|listener| listener.local_addr().expect("an address"));
+        listeners.map(|listener| Self::start(listener, &addrs, &app).expect("a free port"))
+    }
+
+    /// Serves what comes to `listener`, as that one of `nodes`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port for the API.
+    pub fn start(
+        listener: TcpListener,
+        nodes: &[SocketAddr],
+        app: impl Fn(&NodeId, &SidecarMetrics) -> Arc<dyn App>,
+    ) -> Result<Self> {
+        let addr = listener.local_addr()?;
+        let members = Members::new(nodes.iter().map(|node| Node::new((*node).into())), 0);
+        let (node, (metrics, sidecar_metrics)) = (NodeId::from(addr), Metrics::for_sidecar("bench"));
+        let (signal, drain) = drain::channel();
+        let parts = SidecarParts {
+            app: app(&node, &sidecar_metrics),
+            node,
+            view: View::fixed(members),
+            drain,
+            metrics: metrics.clone(),
+            sidecar_metrics,
+            tokens: None,
+            route_field: None,
+            sends: Default::default(),
+            settings: Default::default(),
+            limits: Default::default(),
+        };
+        let sidecar = Sidecar::new(parts, |builder| builder);
+        let apis = serve::bind("127.0.0.1:0".parse()?)?;
+        let (api, calls) = (apis.local_addr()?, sidecar.api().clone());
+        let mut tasks = JoinSet::new();
+        let runs = sidecar.clone();
+        tasks.spawn(async move { runs.run().await });
+        tasks.spawn(serve::serve(apis, pending(), metrics.clone(), move |stream, peer| {
+            let calls = calls.clone();
+            async move { calls.serve(stream, peer).await }
+        }));
+        tasks.spawn(serve::serve(listener, pending(), metrics, move |stream, peer| {
+            let sidecar = sidecar.clone();
+            async move { sidecar.serve(stream, peer).await }
+        }));
+        Ok(Self { addr, api, _signal: signal, _tasks: tasks })
+    }
+}
+
+/// Serves the legs that come, as that one of `nodes`, with an app within, for ever: the cheapest thing that speaks what
+/// balancers and sidecars share.
 ///
 /// # Errors
 ///
-/// When nothing can be accepted.
-pub async fn serve(listener: TcpListener, nodes: Vec<SocketAddr>) -> Result<()> {
-    let node = listener.local_addr()?;
-    let ids = nodes.iter().map(|node| node.to_string().parse::<NodeId>()).collect::<Result<Vec<_>, _>>()?;
-    let members = Members::new(ids.into_iter().map(Node::new), 0);
-    let (metrics, sidecar_metrics) = Metrics::for_sidecar("0");
-    let (_signal, drain) = drain::channel();
-    let sidecar = Sidecar::new(
-        SidecarParts {
-            node: node.to_string().parse()?,
-            app: Arc::new(Echoes),
-            view: View::fixed(members),
-            drain,
-            metrics,
-            sidecar_metrics,
-            tokens: None,
-            sends: SendSettings::default(),
-            route_field: None,
-            settings: Settings::default(),
-            limits: Limits::default(),
-        },
-        |builder| builder,
-    );
-    loop {
-        let (io, peer) = listener.accept().await?;
-        io.set_nodelay(true)?;
-        let sidecar = sidecar.clone();
-        tokio::spawn(async move { sidecar.serve(io, peer).await });
-    }
+/// When there is no port for the API.
+pub async fn serve_echoes(listener: TcpListener, nodes: Vec<SocketAddr>) -> Result<()> {
+    let _pod = Pod::start(listener, &nodes, |_, _| Arc::new(Echoes))?;
+    pending().await
 }
 
 /// The app.

@@ -1,10 +1,9 @@
-//! What the benchmarks of sidecars share: pods within this process, legs to them, callers that count, and the middle of
+//! What the benchmarks of sidecars share: legs to pods, callers that count, and the middle of
 //! several rounds.
 #![allow(dead_code, unreachable_pub, missing_debug_implementations, clippy::unwrap_used)]
 
 use std::{
     convert::Infallible,
-    future::pending,
     net::SocketAddr,
     sync::{
         Arc,
@@ -24,15 +23,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_tungstenite::accept_async;
-use ws_routing::{
-    Members, Node, NodeId,
-    app::App,
-    drain,
-    membership::View,
-    metrics::{Metrics, SidecarMetrics},
-    serve,
-    session::{Sidecar, SidecarParts},
-};
+
+pub use benches::sidecar::Pod;
 
 /// Callers or clients at the same time: each waits for its answer before it goes on.
 pub const CALLERS: usize = 64;
@@ -118,69 +110,6 @@ pub async fn post(addr: SocketAddr, path: String, count: Arc<AtomicU64>, check: 
     tokio::select! {
         () = posts => {}
         _ = connection => {}
-    }
-}
-
-/// A sidecar within this process: where legs and peers come, and its API.
-pub struct Pod {
-    pub addr: SocketAddr,
-    pub api: SocketAddr,
-    _signal: drain::Signal,
-    _tasks: JoinSet<()>,
-}
-
-impl Pod {
-    /// As many as there are listeners to give their addresses, in one ring, each with an application by `app`.
-    pub async fn ring<const N: usize>(app: impl Fn(&NodeId, &SidecarMetrics) -> Arc<dyn App>) -> [Self; N] {
-        let mut listeners = Vec::new();
-        for _ in 0..N {
-            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        }
-        let nodes = listeners.iter().map(|listener| Node::new(listener.local_addr().unwrap().into()));
-        let members = Members::new(nodes, 0);
-        let mut pods = Vec::new();
-        for listener in listeners {
-            pods.push(Self::start(listener, View::fixed(members.clone()), &app).await);
-        }
-        pods.try_into().unwrap_or_else(|_| unreachable!("one for each listener"))
-    }
-
-    async fn start(
-        listener: TcpListener,
-        view: View,
-        app: impl Fn(&NodeId, &SidecarMetrics) -> Arc<dyn App>,
-    ) -> Self {
-        let addr = listener.local_addr().unwrap();
-        let (node, (metrics, sidecar_metrics)) = (NodeId::from(addr), Metrics::for_sidecar("bench"));
-        let (signal, drain) = drain::channel();
-        let parts = SidecarParts {
-            app: app(&node, &sidecar_metrics),
-            node,
-            view,
-            drain,
-            metrics: metrics.clone(),
-            sidecar_metrics,
-            tokens: None,
-            route_field: None,
-            sends: Default::default(),
-            settings: Default::default(),
-            limits: Default::default(),
-        };
-        let sidecar = Sidecar::new(parts, |builder| builder);
-        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (api_addr, calls) = (api.local_addr().unwrap(), sidecar.api().clone());
-        let mut tasks = JoinSet::new();
-        let runs = sidecar.clone();
-        tasks.spawn(async move { runs.run().await });
-        tasks.spawn(serve::serve(api, pending(), metrics.clone(), move |stream, peer| {
-            let calls = calls.clone();
-            async move { calls.serve(stream, peer).await }
-        }));
-        tasks.spawn(serve::serve(listener, pending(), metrics, move |stream, peer| {
-            let sidecar = sidecar.clone();
-            async move { sidecar.serve(stream, peer).await }
-        }));
-        Self { addr, api: api_addr, _signal: signal, _tasks: tasks }
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use benches::{
     load::Echo,
     peers::{CORE, Peer, Upstreams},
-    process::pin,
+    process::run_on,
 };
 use clap::Parser;
 
@@ -41,10 +41,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
-    pin(CORE + 1)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(args))
+    run_on(CORE + 1, run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<()> {

@@ -16,7 +16,7 @@ async fn main() -> Result<()> {
         let listener = TcpListener::bind(addr).await?;
         match kinds.first().map(String::as_str) {
             None => servers.spawn(upstream::serve(listener)),
-            Some("--sidecars") => servers.spawn(sidecar::serve(listener, addrs.clone())),
+            Some("--sidecars") => servers.spawn(sidecar::serve_echoes(listener, addrs.clone())),
             Some("--http") => servers.spawn(upstream::serve_http(listener)),
             Some(other) => bail!("{other} is none of --sidecars, --http"),
         };

@@ -1,7 +1,8 @@
 //! All connections of a balancer moved by one change of its members, while they talk:
 //! `cargo build --profile bench -p benches -p ws-balancer && target/release/moves`.
 //!
-//! Every client sends at its own pace, waits for the echo, and compares it; one whose connection is closed ends the run.
+//! Every client sends at its own pace, waits for the echo, and compares it; one whose connection is closed ends the run
+//! with an error.
 //! The longest time to an echo is the longest pause that a client has seen.
 
 #![allow(clippy::print_stdout)]
@@ -13,7 +14,7 @@ use benches::{
     load::{Echo, get},
     moved::Moved,
     peers::{CORE, Upstreams, balancer_of},
-    process::pin,
+    process::run_on,
 };
 use clap::Parser;
 use tokio::time::{Instant, sleep};
@@ -33,19 +34,16 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
-    pin(CORE + 1)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(args))
+    run_on(CORE + 1, run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<()> {
     let dir = std::env::temp_dir().join(format!("ws-moves-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
     println!(
-        "| connections | legs | moved in s | balancer's CPU us a move | longest echo ms before | while moving | put off | closed |"
+        "| connections | legs | moved in s | balancer's CPU us a move | longest echo ms before | while moving | put off |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for &connections in &args.connections {
         for legs in ["tcp", "shared"] {
             one(&args, &dir.join("members"), connections, legs).await.context(legs)?;
@@ -74,7 +72,7 @@ async fn one(args: &Args, file: &Path, connections: usize, legs: &str) -> Result
     let micros = (balancer.usage()?.cpu - cpu).as_secs_f64() * 1e6 / connections as f64;
     let (talked, echo) = talk.await??;
     println!(
-        "| {connections} | {legs} | {took:.2} | {micros:.0} | {} | {} | {} | 0 |",
+        "| {connections} | {legs} | {took:.2} | {micros:.0} | {} | {} | {} |",
         quiet.latency.max() / 1000,
         talked.latency.max() / 1000,
         moved.otherwise

@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use benches::{
     load::{Client, Poster},
     peers::{CORE, Upstreams, sidecar_of},
-    process::{Process, pin},
+    process::{Process, run_on},
 };
 use clap::Parser;
 use tokio::{
@@ -39,19 +39,19 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
-    pin(CORE + 1)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
+    run_on(CORE + 1, run(Args::parse()))
+}
+
+async fn run(args: Args) -> Result<()> {
     println!("| what | a second | CPU us each |");
     println!("| --- | --- | --- |");
     for (what, is_echo) in [("echoes by an application behind HTTP", true), ("sends to keys", false)] {
         let mut rounds = Vec::new();
         for _ in 0..args.rounds {
-            // What ran in a round ends with its runtime's tasks: the processes are gone by then.
-            rounds.push(local.block_on(&runtime, async {
-                if is_echo { echoes(&args).await } else { sends(&args).await }
-            })?);
+            // Clients of a round end with it.
+            let local = LocalSet::new();
+            let round = async { if is_echo { echoes(&args).await } else { sends(&args).await } };
+            rounds.push(local.run_until(round).await?);
         }
         rounds.sort_by(|a, b| a.1.total_cmp(&b.1));
         let (rate, micros) = rounds[rounds.len() / 2];

@@ -109,7 +109,7 @@ impl App {
         self.stalled = false;
         let bytes = std::mem::take(&mut self.unread);
         let mut at = 0;
-        while let Some(unit) = self.library.next(&bytes[at..]).map_err(|v| format!("the app sees: {v}"))? {
+        while let Some(unit) = self.library.next(&bytes[at..]).map_err(|v| format!("at the app: {v}"))? {
             let piece = &bytes[at..at + unit.len];
             at += unit.len;
             match unit.kind {
