@@ -53,6 +53,10 @@ impl Ticket {
     /// What was ordered since, and `waker` for what will be.
     pub(super) fn take(&self, waker: &Waker) -> Orders {
         self.waker.register(waker);
+        // Nearly always there is none, and to look costs less than to take.
+        if self.orders.load(Ordering::Acquire) == 0 {
+            return Orders::default();
+        }
         let orders = self.orders.swap(0, Ordering::AcqRel);
         Orders { reconsider: orders & RECONSIDER != 0, leave: orders & LEAVE != 0, cut: orders & CUT != 0 }
     }

@@ -31,6 +31,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
         Blocked { client: self.client.blocked(), leg: self.current.as_ref().is_some_and(Wire::blocked) }
     }
 
+    /// Whether anything waits to be written.
+    pub(super) fn waits(&self) -> bool {
+        self.blocked() != Blocked::default() || self.next.as_deref().is_some_and(Wire::blocked)
+    }
+
     pub(super) fn ports<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> Ports<'a, 'b, C> {
         Ports { sockets: self, cx }
     }

@@ -21,7 +21,7 @@ use super::{
     fence,
     health::Pulse,
     moves::Orders,
-    relay::{Action, DialFailure, Edge, End, Nonce, Slot},
+    relay::{Action, Blocked, DialFailure, Edge, End, Nonce, Slot},
     sockets::Sockets,
     wire::Wire,
 };
@@ -62,6 +62,8 @@ pub(crate) struct Drive<C> {
     /// The time of this poll: looking at the clock for each part would cost more than most parts do.
     now: Duration,
     timer: Pin<Box<Sleep>>,
+    /// When the timer goes off.
+    alarm: Duration,
     finishing: Option<End>,
     counted: u64,
     /// Which view and health the machine was told of; 0: none.
@@ -111,6 +113,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             epoch,
             now: Duration::ZERO,
             timer: Box::pin(sleep_until(epoch)),
+            alarm: Duration::ZERO,
             finishing: None,
             counted: 0,
             generation: 0,
@@ -120,29 +123,44 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     /// Goes one round through everything that may have something to do; whether anything had.
-    ///
-    /// What the machine asks for is done before it is told of anything more: a byte that passes after a switch must
-    /// not find the old leg in place.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut busy = false;
-        for part in [
-            Self::poll_dial,
-            Self::poll_fence,
-            Self::flush,
-            Self::reoffer,
-            Self::pump_leg,
-            Self::pump_client,
-            Self::watch_next,
-            Self::tick,
-        ] {
-            busy |= part(self, cx);
-            busy |= self.act(cx);
+        let mut busy = self.has_chores() && self.chores(cx);
+        busy |= self.step(cx, Self::pump_leg);
+        busy |= self.step(cx, Self::pump_client);
+        if self.sockets.next.is_some() {
+            busy |= self.step(cx, Self::watch_next);
+        }
+        if !self.runs_steadily() {
+            busy |= self.step(cx, Self::tick);
         }
         if self.reconsider {
             self.reconsider(cx);
         }
-        self.count_messages();
         busy
+    }
+
+    /// Has one part do what it has to do, then does what the machine asks for before it is told of anything more: a byte
+    /// that passes after a switch must not find the old leg in place.
+    fn step(&mut self, cx: &mut Context<'_>, part: impl FnOnce(&mut Self, &mut Context<'_>) -> bool) -> bool {
+        let busy = part(self, cx);
+        (self.machine.asks() && self.act(cx)) || busy
+    }
+
+    /// Whether there is anything to do but to read: for most messages there is not.
+    fn has_chores(&self) -> bool {
+        self.dial.is_some() || self.fence.is_some() || self.reoffer || self.sockets.waits()
+    }
+
+    fn chores(&mut self, cx: &mut Context<'_>) -> bool {
+        [Self::poll_dial, Self::poll_fence, Self::flush, Self::reoffer]
+            .into_iter()
+            .fold(false, |busy, part| self.step(cx, part) || busy)
+    }
+
+    /// Whether bytes only pass, and nothing is due yet: then no clock needs to be looked at. They make what is due come
+    /// later, never sooner.
+    fn runs_steadily(&self) -> bool {
+        self.now < self.alarm && self.sockets.blocked() == Blocked::default() && self.machine.runs_steadily()
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> bool {
@@ -396,6 +414,23 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         Box::pin(async move { fence::cut(&*core.network, &node, connection.id(), nonce).await })
     }
 
+    fn rounds(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..ROUNDS {
+            if let Some(end) = self.finishing {
+                return self.poll_finish(end, cx);
+            }
+            if self.round(cx) {
+                continue;
+            }
+            if self.runs_steadily() && !self.reconsider || !self.wait(cx) {
+                return Poll::Pending;
+            }
+            self.now = self.epoch.elapsed();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Arms the one timer; whether something is due already.
     fn wait(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.now;
@@ -405,13 +440,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         }
         let Some(due) = [self.machine.deadline(), retry.filter(|at| *at > now)].into_iter().flatten().min()
         else {
+            self.alarm = Duration::MAX;
             return self.reconsider;
         };
-        let due = self.epoch + due;
         // A timer that goes off too early costs one look; setting it anew for each message would cost more.
-        if self.timer.deadline() > due || self.timer.is_elapsed() || self.timer.deadline() <= self.epoch + now
-        {
-            self.timer.as_mut().reset(due);
+        if self.alarm > due || self.alarm <= now {
+            self.alarm = due;
+            self.timer.as_mut().reset(self.epoch + due);
         }
         self.reconsider || self.timer.as_mut().poll(cx).is_ready()
     }
@@ -439,19 +474,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Future for Drive<C> {
         self.sockets.woken();
         self.take_orders(cx);
         self.act(cx);
-        for _ in 0..ROUNDS {
-            if let Some(end) = self.finishing {
-                return self.poll_finish(end, cx);
-            }
-            if self.round(cx) {
-                continue;
-            }
-            if !self.wait(cx) {
-                return Poll::Pending;
-            }
-            self.now = self.epoch.elapsed();
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        let polled = self.rounds(cx);
+        self.count_messages();
+        polled
     }
 }

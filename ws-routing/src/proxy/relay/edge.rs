@@ -145,6 +145,25 @@ impl Edge {
         self.actions.pop_front()
     }
 
+    /// Whether there is any.
+    pub(crate) fn asks(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// Whether bytes only pass between whole frames: what comes next makes [`Edge::deadline`] later, never sooner, and
+    /// [`Edge::tick`] has nothing to see before that.
+    pub(crate) fn runs_steadily(&self) -> bool {
+        matches!(self.phase, Phase::Steady)
+            && self.ending.is_none()
+            && self.parting.is_none()
+            && self.retry_at().is_none()
+            && self.kept.is_none()
+            && self.blocked == Blocked::default()
+            && self.client.stalled.is_none()
+            && self.client.decoder.at_frame()
+            && self.at_client_frame()
+    }
+
     /// Client messages handed over so far.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
