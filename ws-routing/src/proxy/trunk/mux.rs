@@ -3,7 +3,8 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    io, mem,
+    io::{self, IoSlice},
+    mem,
     task::{Context, Poll, Waker},
 };
 
@@ -22,6 +23,10 @@ const BACKLOG: usize = 256 * 1024;
 /// protocol can make wait is the backlog, and a few headers for each.
 const UNTAKEN: usize = 8 * 1024 * 1024;
 
+/// From so many bytes on a message is written at once, from where it was read. Smaller ones go out together: what a
+/// write costs, and waking the far end, is more than a copy.
+const LARGE: usize = 8 * 1024;
+
 /// The legs of one trunk.
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -31,6 +36,10 @@ pub(super) struct Mux {
     /// How many bytes were put into `out` so far, and how many of them the socket has taken.
     put: u64,
     sent: u64,
+    /// Whether anything in `out` must not wait for more to be written with it.
+    pressing: bool,
+    /// What was taken is being written: nothing may overtake it.
+    writing: bool,
     /// Whoever writes it.
     carrier: Option<Waker>,
     /// Legs whose writer waits for the socket.
@@ -53,6 +62,8 @@ struct Leg {
     /// How many bytes the far end may send before it is told of more, and how many were read since it was.
     room: usize,
     eaten: usize,
+    /// It was told of more by what was put up to here.
+    told: u64,
     /// The far end says nothing more; it takes nothing more.
     ended: bool,
     reset: bool,
@@ -73,6 +84,8 @@ impl Mux {
             out: Vec::new(),
             put: 0,
             sent: 0,
+            pressing: false,
+            writing: false,
             carrier: None,
             waiting: Vec::new(),
             next: 0,
@@ -105,9 +118,15 @@ impl Mux {
         Some(leg)
     }
 
-    /// Takes bytes of a leg, as many as the far end and the backlog allow. They go out with those of all others who had
-    /// something to say: to copy a large message costs less than a write of its own, which wakes the far end for it alone.
-    pub(super) fn write(&mut self, leg: u32, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Takes bytes of a leg, as many as the far end and the backlog allow. Small ones go out with those of all others who
+    /// have something to say; large ones at once by `write`, with all that waits before them.
+    pub(super) fn write(
+        &mut self,
+        leg: u32,
+        bytes: &[u8],
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         let full = self.out.len() >= BACKLOG;
         let Some(state) = self.legs.get_mut(&leg).filter(|state| !state.reset && !self.over) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -121,8 +140,34 @@ impl Mux {
             return Poll::Pending;
         }
         state.credit -= len;
-        self.frame(leg, Kind::Data, &bytes[..len]);
+        if len >= LARGE && !self.writing && self.waiting.is_empty() {
+            self.write_through(leg, &bytes[..len], write);
+        } else {
+            self.frame(leg, Kind::Data, &bytes[..len]);
+        }
         Poll::Ready(Ok(len))
+    }
+
+    /// Writes a frame behind what waits; what the socket does not take waits.
+    fn write_through(
+        &mut self,
+        leg: u32,
+        bytes: &[u8],
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) {
+        // No caller has more than MAX_LEN.
+        let header = Header { leg, kind: Kind::Data, len: bytes.len() as u32 }.encode();
+        let parts = [&self.out[..], &header, bytes];
+        // A socket that has failed fails again for its carrier.
+        let written = write(&parts.map(IoSlice::new)).unwrap_or(0);
+        let waited = self.out.len();
+        self.put += (HEADER + bytes.len()) as u64;
+        self.sent += written as u64;
+        self.out.drain(..written.min(waited));
+        let written = written.saturating_sub(waited);
+        self.out.extend_from_slice(&header[written.min(HEADER)..]);
+        self.out.extend_from_slice(&bytes[written.saturating_sub(HEADER)..]);
+        self.pressing = !self.out.is_empty();
     }
 
     /// What a leg has received next, as it was read; nothing at its end.
@@ -158,15 +203,20 @@ impl Mux {
         Poll::Ready(())
     }
 
-    /// Notes that so many bytes were read, and lets the far end send as many more once that is worth a frame.
+    /// Notes that so many bytes were read, and lets the far end send as many more: from a quarter of the window on when
+    /// something is written anyway, from half of it on at once.
     fn grant(&mut self, leg: u32, len: usize) {
         let Some(state) = self.legs.get_mut(&leg) else { return };
         state.eaten += len;
-        if state.eaten >= WINDOW / 2 && !state.ended {
-            let more = mem::take(&mut state.eaten);
-            state.room += more;
-            self.header(leg, Kind::Window, more);
+        if state.eaten < WINDOW / 4 || state.ended {
+            return;
         }
+        let pressing = state.eaten >= WINDOW / 2 || state.told > self.sent;
+        let more = mem::take(&mut state.eaten);
+        state.room += more;
+        state.told = self.put + HEADER as u64;
+        self.header(leg, Kind::Window, more);
+        self.pressing |= pressing;
     }
 
     /// Says that nothing more comes on a leg; ready when all that was put on it is with the socket.
@@ -177,6 +227,7 @@ impl Mux {
         if state.finished.is_none() {
             state.finished = Some(self.put + HEADER as u64);
             self.header(leg, Kind::End, 0);
+            self.pressing = true;
         }
         let Some(state) = self.legs.get_mut(&leg) else { return Poll::Ready(()) };
         if state.finished.is_some_and(|all| all <= self.sent) {
@@ -195,35 +246,35 @@ impl Mux {
         let said = state.finished.is_some() && state.ended;
         if !said && !state.reset && !self.over {
             self.header(leg, Kind::Reset, 0);
+            self.pressing = true;
         }
     }
 
     /// Whoever has to be woken since there is something to write.
     pub(super) fn carrier(&mut self) -> Option<Waker> {
-        if self.out.is_empty() { None } else { self.carrier.take() }
+        if self.pressing { self.carrier.take() } else { None }
     }
 
-    /// Takes what is to be written; `false` when there is nothing, and `cx` is woken as soon as there is.
-    pub(super) fn take(&mut self, into: &mut Vec<u8>, cx: &mut Context<'_>) -> bool {
-        if self.out.is_empty() {
-            self.carrier = Some(cx.waker().clone());
-            return false;
+    /// Takes what is to be written, if anything presses.
+    pub(super) fn take(&mut self, into: &mut Vec<u8>) {
+        if mem::take(&mut self.pressing) {
+            mem::swap(&mut self.out, into);
+            self.writing = true;
         }
-        mem::swap(&mut self.out, into);
-        true
     }
 
     /// Whether [`Mux::take`] has something; else `cx` is woken as soon as it has.
     pub(super) fn has_output(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.out.is_empty() {
+        if !self.pressing {
             self.carrier = Some(cx.waker().clone());
         }
-        !self.out.is_empty()
+        self.pressing
     }
 
     /// What was taken last is with the socket: whoever waited for that is put into `wake`.
     pub(super) fn sent(&mut self, len: usize, wake: &mut Vec<Waker>) {
         self.sent += len as u64;
+        self.writing = false;
         for leg in mem::take(&mut self.waiting) {
             if let Some(state) = self.legs.get_mut(&leg) {
                 state.waits = false;
@@ -246,7 +297,9 @@ impl Mux {
         self.compact();
         loop {
             if let Some((leg, missing)) = self.within {
-                if input.is_empty() {
+                // What fits into a window is taken whole: its reader could do nothing with a part of a message but copy
+                // it. A leg that was let go may be sent more.
+                if input.is_empty() || (input.len() < missing && missing <= WINDOW) {
                     return Ok(());
                 }
                 let bytes = input.split_to(missing.min(input.len())).freeze();
@@ -313,6 +366,7 @@ impl Mux {
         self.next = leg + 1;
         if self.legs.len() >= self.most {
             self.header(leg, Kind::Reset, 0);
+            self.pressing = true;
             return Ok(());
         }
         self.legs.insert(leg, Leg::new());
@@ -355,6 +409,7 @@ impl Mux {
         self.header(leg, kind, bytes.len());
         self.out.extend_from_slice(bytes);
         self.put += bytes.len() as u64;
+        self.pressing = true;
     }
 
     fn header(&mut self, leg: u32, kind: Kind, len: usize) {

@@ -26,11 +26,14 @@ use super::{
 struct Pair {
     near: Mux,
     far: Mux,
+    /// What went past the carrier of the near end, and how much more does.
+    through: Vec<u8>,
+    takes: usize,
 }
 
 impl Pair {
     fn new(most: usize) -> Self {
-        Self { near: Mux::new(0), far: Mux::new(most) }
+        Self { near: Mux::new(0), far: Mux::new(most), through: Vec::new(), takes: 0 }
     }
 
     fn cx() -> Context<'static> {
@@ -48,8 +51,11 @@ impl Pair {
         let (from, to) =
             if onwards { (&mut self.near, &mut self.far) } else { (&mut self.far, &mut self.near) };
         let (mut bytes, mut opened) = (Vec::new(), Vec::new());
-        from.take(&mut bytes, &mut Self::cx());
+        from.take(&mut bytes);
         from.sent(bytes.len(), &mut Vec::new());
+        if onwards {
+            bytes.splice(..0, self.through.drain(..));
+        }
         let mut input = BytesMut::new();
         for piece in bytes.chunks(piece.min(bytes.len().max(1))) {
             input.extend_from_slice(piece);
@@ -60,7 +66,14 @@ impl Pair {
     }
 
     fn write(&mut self, leg: u32, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.near.write(leg, bytes, &mut Self::cx())
+        let Self { near, through, takes, .. } = self;
+        near.write(leg, bytes, &mut Self::cx(), |parts| {
+            let bytes = parts.iter().flat_map(|part| part.to_vec()).collect::<Vec<u8>>();
+            let taken = bytes.len().min(*takes);
+            *takes -= taken;
+            through.extend_from_slice(&bytes[..taken]);
+            if taken > 0 { Ok(taken) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        })
     }
 
     fn lend(&mut self, leg: u32) -> Poll<Bytes> {
@@ -97,6 +110,32 @@ fn a_leg_that_is_not_read_takes_a_window_and_holds_up_no_other() {
     assert_eq!(got, WINDOW);
     pair.carry(false, usize::MAX).unwrap();
     assert_eq!(written(pair.write(slow, &bytes)), WINDOW, "what was read may be sent again");
+}
+
+#[test]
+fn that_more_may_be_sent_is_told_along_with_other_things_but_not_too_late() {
+    let mut pair = Pair::new(8);
+    let leg = pair.open();
+    let mut out = Vec::new();
+    let quarter = |pair: &mut Pair| {
+        assert_eq!(written(pair.write(leg, &[7; WINDOW / 4])), WINDOW / 4);
+        pair.carry(true, usize::MAX).unwrap();
+        assert!(pair.lend(leg).is_ready());
+    };
+    let none = |_: &[io::IoSlice<'_>]| unreachable!("too little to be written at once");
+    quarter(&mut pair);
+    pair.far.take(&mut out);
+    assert!(out.is_empty(), "nothing presses");
+    assert_eq!(written(pair.far.write(leg, b"answer", &mut Pair::cx(), none)), 6);
+    pair.far.take(&mut out);
+    pair.far.sent(out.len(), &mut Vec::new());
+    let window = Header { leg, kind: Kind::Window, len: WINDOW as u32 / 4 }.encode();
+    assert_eq!(out[..8], window);
+    out.clear();
+    quarter(&mut pair);
+    quarter(&mut pair);
+    pair.far.take(&mut out);
+    assert_eq!(out, [window, window].concat(), "the second does not wait for an answer");
 }
 
 #[test]
@@ -140,7 +179,7 @@ fn whoever_does_not_keep_to_the_protocol_is_cut() {
     let mut out = Vec::new();
     let mut input = BytesMut::from(&*frame(5, Kind::Open, 0));
     mux.receive(&mut input, &mut Vec::new(), &mut Vec::new()).unwrap();
-    mux.take(&mut out, &mut Pair::cx());
+    mux.take(&mut out);
     assert_eq!(out, frame(5, Kind::Reset, 0), "one leg more than may be");
     let mut near = Mux::new(0);
     let mut input = BytesMut::from(&*frame(0, Kind::Open, 0));
@@ -168,15 +207,17 @@ fn an_end_comes_behind_the_bytes_and_a_reset_is_told() {
         assert_eq!(said, b"last words");
         assert_eq!(pair.lend(leg), Poll::Ready(Bytes::new()));
     }
-    assert_eq!(written(pair.far.write(ended, b"still", &mut Pair::cx())), 5, "the other way is open");
-    let refused = pair.far.write(dropped, b"nobody", &mut Pair::cx());
+    let none = |_: &[io::IoSlice<'_>]| unreachable!("too little to be written at once");
+    assert_eq!(written(pair.far.write(ended, b"still", &mut Pair::cx(), none)), 5, "the other way is open");
+    let refused = pair.far.write(dropped, b"nobody", &mut Pair::cx(), none);
     assert!(matches!(refused, Poll::Ready(Err(_))));
 }
 
 /// What may happen to a trunk with three legs.
 #[derive(Clone, Debug)]
 enum Step {
-    Write(usize, usize),
+    /// So many bytes of a leg, while the socket takes so many.
+    Write(usize, usize, usize),
     Carry(bool, usize),
     Read(usize, usize),
     Lend(usize),
@@ -184,7 +225,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..3_usize, 1..40_000_usize).prop_map(|(leg, len)| Step::Write(leg, len)),
+        (0..3_usize, 1..40_000_usize, prop_oneof![Just(0), 1..100_000_usize])
+            .prop_map(|(leg, len, takes)| Step::Write(leg, len, takes)),
         (any::<bool>(), 1..5_000_usize).prop_map(|(onwards, piece)| Step::Carry(onwards, piece)),
         (0..3_usize, 1..30_000_usize).prop_map(|(leg, len)| Step::Read(leg, len)),
         (0..3_usize).prop_map(Step::Lend),
@@ -204,7 +246,8 @@ proptest! {
         };
         for step in steps {
             match step {
-                Step::Write(leg, len) => {
+                Step::Write(leg, len, takes) => {
+                    pair.takes = takes;
                     let bytes: Vec<u8> = (0..len).map(|_| { next = next.wrapping_add(1); next }).collect();
                     let len = written(pair.write(legs[leg], &bytes));
                     sent[leg].extend(&bytes[..len]);
