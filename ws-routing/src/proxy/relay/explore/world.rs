@@ -176,6 +176,7 @@ impl World {
     /// What does not hold after it.
     pub(super) fn take(&mut self, step: Step) -> Result<(), String> {
         let mut out = Puts::default();
+        let due = self.steadily_due();
         match step {
             Step::ClientSends => self.client.sends(),
             Step::ClientPings => {
@@ -220,11 +221,19 @@ impl World {
             self.client.wire.drain(..taken);
         }
         self.after(&mut out)?;
+        if step != Step::Time && self.steadily_due().is_some_and(|now| Some(now) < due) {
+            return Err("bytes that only passed made something due sooner: no clock was looked at".into());
+        }
         if step == Step::Time && self.due().is_some_and(|due| due <= self.now) {
             return Err(format!("{:?} is still due: the relay spins", self.edge.phase));
         }
         rebase::rebase(self);
         Ok(())
+    }
+
+    /// When something is due, if the relay relies on it that no bytes change that.
+    fn steadily_due(&self) -> Option<Duration> {
+        self.edge.runs_steadily().then(|| self.edge.deadline()).flatten()
     }
 
     fn client_steps(&self, steps: &mut Vec<Step>) {
