@@ -28,6 +28,9 @@ pub(super) struct Carrier {
     read: OwnedReadHalf,
     shared: Arc<Shared>,
     input: BytesMut,
+    /// What was read into before, and is again once no leg holds a part of it: memory that the allocator gives back and
+    /// takes anew costs more than all else that is done with it.
+    spare: BytesMut,
     output: Vec<u8>,
     written: usize,
     /// Everybody who is ready has had a chance to add to what is written next.
@@ -54,6 +57,7 @@ impl Carrier {
             read,
             shared: Arc::clone(&shared),
             input,
+            spare: BytesMut::new(),
             output: Vec::new(),
             written: 0,
             gathered: false,
@@ -130,10 +134,17 @@ impl Carrier {
         Ok(true)
     }
 
-    /// Makes room to read into: the room that there was, as soon as all legs have read what is theirs of it.
+    /// Makes room to read into: the room that there was, if all legs have read what is theirs of it.
     fn make_room(&mut self) -> usize {
-        if self.input.capacity() - self.input.len() < READ / 4 {
-            self.input.reserve(READ);
+        if self.input.capacity() - self.input.len() < READ / 4 && !self.input.try_reclaim(READ / 2) {
+            let mut next = std::mem::take(&mut self.spare);
+            next.clear();
+            if !next.try_reclaim(READ) {
+                next = BytesMut::with_capacity(READ);
+            }
+            // Less than a window: the part of a frame.
+            next.extend_from_slice(&self.input);
+            self.spare = std::mem::replace(&mut self.input, next);
         }
         self.input.capacity() - self.input.len()
     }
