@@ -188,6 +188,8 @@ fn balancer(listen: SocketAddr, upstreams: &[SocketAddr], legs: &str) -> Result<
         ("--admin", free()?.to_string()),
         ("--members", format!("static:{members}")),
         ("--legs", legs.into()),
+        // The peers log no connections either.
+        ("--log-level", "warn".into()),
     ];
     Ok((own("ws-balancer")?, flags(args)))
 }

@@ -2,14 +2,14 @@
 
 use std::{future::pending, io, net::SocketAddr, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
     time::sleep,
 };
 
-use crate::{metrics::Metrics, proxy::connect::settle};
+use crate::{metrics::Metrics, proxy::connect::{settle, settle_socket}};
 
 /// Listens on `addr`. Port 0 takes a free one.
 ///
@@ -53,6 +53,8 @@ where
     H: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
+    // Linux hands a listener's options on to its connections; elsewhere each is set.
+    let inherits = cfg!(target_os = "linux") && settle_socket(&SockRef::from(&listener)).is_ok();
     let mut tasks = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -60,8 +62,10 @@ where
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    // A socket that refuses it is dead, as its reader will see at once.
-                    let _ = settle(&stream);
+                    if !inherits {
+                        // A socket that refuses it is dead, as its reader will see at once.
+                        let _ = settle(&stream);
+                    }
                     tasks.spawn(handle(stream, peer));
                 }
                 Err(error) => {

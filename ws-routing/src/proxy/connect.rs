@@ -37,10 +37,15 @@ pub async fn dial(addr: SocketAddr, limit: Duration) -> Result<TcpStream, DialEr
 ///
 /// The kernel's.
 pub fn settle(io: &TcpStream) -> io::Result<()> {
-    io.set_nodelay(true)?;
+    settle_socket(&SockRef::from(io))
+}
+
+/// As [`settle`]; a listener's connections come with what it has.
+pub(crate) fn settle_socket(io: &SockRef<'_>) -> io::Result<()> {
+    io.set_tcp_nodelay(true)?;
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-    SockRef::from(io).set_tcp_keepalive(&keepalive)
+    io.set_tcp_keepalive(&keepalive)
 }
 
 /// Why there is no connection.

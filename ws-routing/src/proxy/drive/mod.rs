@@ -152,9 +152,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn chores(&mut self, cx: &mut Context<'_>) -> bool {
-        [Self::poll_dial, Self::poll_fence, Self::flush, Self::reoffer]
-            .into_iter()
-            .fold(false, |busy, part| self.step(cx, part) || busy)
+        let mut busy = false;
+        for part in [Self::poll_dial, Self::poll_fence, Self::flush, Self::reoffer] {
+            busy |= self.step(cx, part);
+        }
+        busy
     }
 
     /// Whether bytes only pass, and nothing is due yet: then no clock needs to be looked at. They make what is due come
