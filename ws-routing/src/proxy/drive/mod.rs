@@ -122,6 +122,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         }
     }
 
+    /// Whose relay it is.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// Goes one round through everything that may have something to do; whether anything had.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
         let mut busy = self.has_chores() && self.chores(cx);
