@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{BUFFER, Nonce, PingBook, Settings, clocks::Liveness, run::control};
+use super::{
+    BUFFER, Nonce, PingBook, Settings,
+    clocks::{Liveness, Patience},
+    run::control,
+};
 use crate::frame::{Decoder, Opcode};
 
 /// One upstream leg.
@@ -36,15 +40,19 @@ pub(crate) struct LegShape {
 impl Leg {
     /// A leg whose handshake is done.
     pub(crate) fn new(now: Duration, settings: &Settings, shape: LegShape) -> Self {
-        let timeout = if shape.sidecar { settings.ping_timeout } else { settings.app_timeout };
         Self {
             decoder: Decoder::new(false, shape.compressed, BUFFER),
             book: PingBook::new(shape.nonce, shape.sidecar),
-            life: Liveness::new(now, settings.ping_interval, timeout),
+            life: Liveness::new(now),
             leaving: false,
             skip: if shape.moved && !shape.sidecar { settings.skip_on_move } else { 0 },
             shape,
         }
+    }
+
+    /// How long its silence is borne.
+    pub(super) fn patience(&self, settings: &Settings) -> Patience {
+        if self.shape.sidecar { Patience::with_peer(settings) } else { Patience::with_app(settings) }
     }
 
     /// A masked control frame of ours. The mask hides nothing from anybody: the payload is ours.
