@@ -13,6 +13,7 @@ pub mod handshake;
 
 mod arrival;
 mod builder;
+mod connection;
 pub(crate) mod core;
 mod drive;
 mod fence;

@@ -15,7 +15,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::time::{Instant, sleep_until};
 
-use super::core::{Connection, Core};
+use super::{connection::Connection, core::Core};
 use crate::{
     membership::Members,
     node::{NodeId, NodeState},

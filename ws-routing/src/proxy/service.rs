@@ -20,7 +20,8 @@ use tokio::{
 use super::{
     arrival::{Arrival, Via},
     builder::Builder,
-    core::{Connection, Core, Routed},
+    connection::{Connection, ConnectionId},
+    core::{Core, Routed},
     error::Refusal,
     handshake::{
         AllowedOrigins, Handshake, LegHeaders, finish,
@@ -211,7 +212,7 @@ impl Proxy {
     pub fn held(&self, limit: usize) -> (usize, Vec<Held>) {
         let all = self.inner.core.registry.all();
         let held = all.iter().take(limit).map(|connection| Held {
-            id: Arc::clone(&connection.id),
+            id: connection.id.into(),
             key: self.shown(&connection.key),
             node: connection.ticket.node(),
             remote: connection.remote(),
@@ -298,12 +299,12 @@ impl Proxy {
         if inner.core.settings.skip_on_move > 0 {
             handshake = handshake.without_server_context();
         }
-        let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let id = ConnectionId::random();
         if let Some(span) = &mut span {
             span.set("ws.key", self.shown(&key));
-            span.set("ws.connection", &*id);
+            span.set("ws.connection", id.to_string());
         }
-        let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
+        let leg = LegHeaders { connection: Some(id.into()), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
             Routed::Leg(mut dialed) => {
                 if let Some(span) = &mut span {
@@ -320,7 +321,7 @@ impl Proxy {
                     agreed: dialed.accepted.agreed().clone(),
                     handshake,
                     ticket: Ticket::new(dialed.node.clone()),
-                    trace: span.map(|span| span.context()),
+                    trace: span.map(|span| Box::new(span.context())),
                 };
                 Ok(Admitted::Leg(Box::new(Opened {
                     connection: Arc::new(connection),
