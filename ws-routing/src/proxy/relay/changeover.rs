@@ -225,7 +225,7 @@ impl Edge {
     fn close_current(&mut self, now: Duration, since: Duration, out: &mut impl Outputs) {
         if let Some(leg) = &self.current {
             let farewell = self.transit.as_ref().map_or("", |transit| &transit.farewell);
-            let reason = if leg.shape.sidecar { leg.book.nonce().mark(farewell) } else { farewell.into() };
+            let reason = if leg.sidecar { leg.book.nonce().mark(farewell) } else { farewell.into() };
             out.leg(Slot::Current, &leg.control(Opcode::Close, &close_payload(1001, &reason)));
         }
         self.enter(Phase::Closing { since, silent: now, until: now + CLOSE });
@@ -256,7 +256,7 @@ impl Edge {
 
     /// What a leg that takes over is told before anything else.
     fn open_leg(&mut self, leg: &mut Leg, out: &mut impl Outputs) {
-        if leg.shape.moved {
+        if leg.moved {
             let payload = leg.book.own(PingKind::Live, self.leg_sequence());
             out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
         }
@@ -353,8 +353,8 @@ impl Edge {
         if seeded::has(Bug::NoFence) {
             return;
         }
-        if let Some(leg) = self.current.as_ref().filter(|leg| leg.shape.sidecar && !leg.shape.own) {
-            self.actions.push_back(Action::Fence(leg.shape.nonce));
+        if let Some(leg) = self.current.as_ref().filter(|leg| leg.sidecar && !leg.own) {
+            self.actions.push_back(Action::Fence(leg.book.nonce()));
         }
     }
 
@@ -369,7 +369,7 @@ impl Edge {
     fn orphan(&mut self, now: Duration) {
         let since = self.phase().paused_since().unwrap_or(now);
         let dialing = *self.phase() == Phase::Dialing && self.redelivers() == 0;
-        let own = self.current.as_ref().is_some_and(|leg| leg.shape.own);
+        let own = self.current.as_ref().is_some_and(|leg| leg.own);
         self.take_asked();
         self.drop_current();
         let grace = if own { OWN_APP } else { self.settings.orphan_grace };

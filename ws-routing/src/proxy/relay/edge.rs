@@ -133,7 +133,12 @@ impl Edge {
 
     /// What is to be done now, one after another.
     pub(crate) fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // Few ever ask again.
+            self.actions.shrink_to_fit();
+        }
+        action
     }
 
     /// Whether there is any.

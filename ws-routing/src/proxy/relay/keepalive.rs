@@ -108,7 +108,7 @@ impl Edge {
     /// Whether a leg without a sidecar takes nothing: its app may be hung. A sidecar shows its life unasked, and looks
     /// after its app itself.
     fn leg_stuck(&self) -> bool {
-        self.blocked.leg && self.current.as_ref().is_some_and(|leg| !leg.shape.sidecar)
+        self.blocked.leg && self.current.as_ref().is_some_and(|leg| !leg.sidecar)
     }
 
     fn can_ask_leg(&self) -> bool {
