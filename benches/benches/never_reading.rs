@@ -69,10 +69,7 @@ async fn balancer(pod: &Pod) -> SocketAddr {
     let runs = proxy.clone();
     tokio::spawn(async move { runs.run().await });
     let metrics = Metrics::new("bench");
-    tokio::spawn(serve::serve(listener, pending(), metrics, move |stream, peer| {
-        let proxy = proxy.clone();
-        async move { proxy.serve(stream, peer).await }
-    }));
+    tokio::spawn(serve::serve(listener, pending(), metrics, move |stream, peer| proxy.serve(stream, peer)));
     addr
 }
 

@@ -60,9 +60,8 @@ impl InMemory {
     /// When it is refused.
     pub async fn connect(&self, key: &str, size: usize) -> Result<Client<DuplexStream>> {
         let (client, server) = tokio::io::duplex(STREAM);
-        let proxy = self.proxy.clone();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        tokio::spawn(async move { proxy.serve(server, peer).await });
+        tokio::spawn(self.proxy.serve(server, peer));
         Client::over(client, &format!("ws-user-id: {key}\r\n"), size).await
     }
 

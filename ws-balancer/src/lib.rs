@@ -114,11 +114,7 @@ fn proxy(
 async fn accept(clients: TcpListener, proxy: Proxy, drain: Drain, metrics: Metrics) {
     // A balancer that drains still accepts, to say so.
     let until = async move { drain.ended().await };
-    serve::serve(clients, until, metrics, move |stream, peer| {
-        let proxy = proxy.clone();
-        async move { proxy.serve(stream, peer).await }
-    })
-    .await;
+    serve::serve(clients, until, metrics, move |stream, peer| proxy.serve(stream, peer)).await;
 }
 
 /// Serves clients by TLS with the certificate that the files have.

@@ -15,7 +15,7 @@ pub const MAX_HEADER: usize = 14;
 pub struct Decoder {
     masked: bool,
     compressed: bool,
-    hold: usize,
+    hold: u32,
     /// Payload bytes of the data frame that is passing through.
     left: u64,
     /// Whether the frame that is passing through is the last of its message.
@@ -27,9 +27,10 @@ pub struct Decoder {
 impl Decoder {
     /// For the stream of a client (`masked`) or a server. `compressed` permits RSV1, for permessage-deflate.
     ///
-    /// Data frames with a payload of at most `hold` bytes are given only when they are whole.
+    /// Data frames with a payload of at most `hold` bytes, 4 GiB at most, are given only when they are whole.
     #[must_use]
     pub fn new(masked: bool, compressed: bool, hold: usize) -> Self {
+        let hold = hold.try_into().unwrap_or(u32::MAX);
         Self { masked, compressed, hold, left: 0, last: false, open: false }
     }
 
@@ -48,7 +49,7 @@ impl Decoder {
             return Ok(header.control(bytes));
         }
         let whole = header.size as u64 + header.len;
-        if header.len <= self.hold as u64 && (bytes.len() as u64) < whole {
+        if header.len <= u64::from(self.hold) && (bytes.len() as u64) < whole {
             return Ok(None);
         }
         self.left = header.len;

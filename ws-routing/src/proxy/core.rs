@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Debug,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,14 +14,14 @@ use tokio::{
 };
 
 use super::{
-    arrival::Arrival,
     connect::{self, Answered, DialError, OpenError, Opened},
+    connection::Connection,
     error::{Refusal, SidecarRefusal},
-    handshake::{Accepted, Agreed, Handshake, LegHeaders},
+    handshake::{Accepted, Handshake, LegHeaders},
     health::{Health, Pulse},
     journal::Journal,
     leg::LegStream,
-    moves::{Registry, Ticket},
+    moves::Registry,
     network::Network,
     relay::{DialFailure, Leg, LegShape, Nonce, Settings},
     trunk::Trunks,
@@ -34,7 +33,7 @@ use crate::{
     metrics::{Metrics, MoveReason, UpstreamFailure},
     node::{NodeId, NodeState},
     peer::PeerTokens,
-    trace::{SpanContext, Tracer},
+    trace::Tracer,
 };
 
 /// How legs are opened.
@@ -92,51 +91,6 @@ pub(crate) struct Core {
     pub(super) tracer: Tracer,
     /// What legs share, if they do.
     pub(super) trunks: Option<Trunks>,
-}
-
-/// One client's connection, as it stays over moves.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(super) id: Arc<str>,
-    pub(super) key: Key,
-    /// Where the client came from, where that is known.
-    pub(super) arrival: Option<Arrival>,
-    pub(super) since: SystemTime,
-    pub(super) handshake: Handshake,
-    pub(super) agreed: Agreed,
-    pub(super) ticket: Ticket,
-    /// The span of its handshake, if that is recorded.
-    pub(super) trace: Option<SpanContext>,
-}
-
-impl Connection {
-    pub(crate) fn key(&self) -> &Key {
-        &self.key
-    }
-
-    /// The same over moves.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The client's address.
-    pub(super) fn remote(&self) -> Option<SocketAddr> {
-        self.arrival.map(|arrival| arrival.peer)
-    }
-
-    /// What the client's bytes travel in.
-    pub(super) fn via(&self) -> Option<&'static str> {
-        self.arrival.map(|arrival| arrival.via.as_str())
-    }
-
-    pub(crate) fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    /// Whether permessage-deflate was agreed.
-    pub(crate) fn compressed(&self) -> bool {
-        self.agreed.deflate.is_some()
-    }
 }
 
 /// An opened leg.
@@ -350,7 +304,7 @@ impl Core {
         carried: Carried,
     ) -> Result<Dialed, DialFailure> {
         let leg = LegHeaders {
-            connection: Some(Arc::clone(&connection.id)),
+            connection: Some(connection.id.into()),
             sequence: carried.sequence,
             redelivered: carried.redelivered,
             moved_from: Some(from.clone()),

@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{network::Network, relay::Nonce};
+use super::{connection::ConnectionId, network::Network, relay::Nonce};
 use crate::{contract, node::NodeId};
 
 /// How long a node may take to accept, and to answer.
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Has that node cut its leg of that connection, if it still has it. Best effort: a node that is not there has nothing
 /// to cut, and one that was stopped reads the request when it goes on.
-pub(super) async fn cut(network: &dyn Network, node: &NodeId, connection: &str, nonce: Nonce) {
+pub(super) async fn cut(network: &dyn Network, node: &NodeId, connection: ConnectionId, nonce: Nonce) {
     let request = format!(
         "DELETE {}{connection} HTTP/1.1\r\nHost: {node}\r\n{}: {}\r\nConnection: close\r\n\r\n",
         contract::LEGS,
@@ -28,5 +28,5 @@ pub(super) async fn cut(network: &dyn Network, node: &NodeId, connection: &str, 
         io.read(&mut [0; 64]).await.ok()
     };
     let answered = matches!(timeout(LIMIT, ask).await, Ok(Some(1..)));
-    tracing::debug!(%node, connection, answered, "fenced");
+    tracing::debug!(%node, %connection, answered, "fenced");
 }

@@ -2,7 +2,8 @@
 //! changes, the far end changes behind the client's connection.
 //!
 //! Reading order: `service` (one client's way through), `core` (which node, and how a leg is opened), `relay` (the
-//! machine), `drive` (its shell), `trunk` (legs that share connections), `moves` and `probes` (what makes connections
+//! machine), `drive` (its shell), `serving` (what a
+//! connection's task holds), `trunk` (legs that share connections), `moves` and `probes` (what makes connections
 //! move), `tls` and `http2` (clients that come by them), `journal` and `watch` (what can be seen of it), [`error`] (the
 //! one table from failure to status or close code).
 
@@ -12,6 +13,7 @@ pub mod handshake;
 
 mod arrival;
 mod builder;
+mod connection;
 pub(crate) mod core;
 mod drive;
 mod fence;
@@ -25,6 +27,7 @@ mod network;
 mod probes;
 pub(crate) mod relay;
 mod service;
+mod serving;
 mod sockets;
 #[cfg(feature = "tls")]
 mod tls;
@@ -40,9 +43,9 @@ pub use core::DialSettings;
 pub use leg::{LegStream, Legs};
 pub use network::{Connecting, Network, Tcp};
 pub use relay::{Redelivery, Settings};
-pub(crate) use service::Joined;
 pub(crate) use service::hashed;
 pub use service::{Held, Proxy};
+pub(crate) use serving::Joined;
 pub use tower::{Body, ClientAddr};
 pub use trunk::SharedLeg;
 pub use watch::{Move, MoveWatch, News, NodeStatus, Standing};

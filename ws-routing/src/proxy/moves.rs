@@ -15,7 +15,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::time::{Instant, sleep_until};
 
-use super::core::{Connection, Core};
+use super::{connection::Connection, core::Core};
 use crate::{
     membership::Members,
     node::{NodeId, NodeState},
@@ -91,8 +91,9 @@ impl Registry {
         Self { placement: Mutex::new(Placement::new([])) }
     }
 
-    /// Takes a connection in, until what is returned is dropped.
+    /// Takes a connection in and counts it, until what is returned is dropped.
     pub(super) fn register(core: &Arc<Core>, connection: &Arc<Connection>) -> Registered {
+        core.metrics.connections().inc();
         let hash = core.view.load().key_hash(&connection.key);
         let entry = core.registry.lock().insert(hash, Arc::clone(connection));
         Registered { core: Arc::clone(core), entry: Some(entry) }
@@ -149,7 +150,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A connection in the registry.
+/// A connection in the registry and the gauge.
 #[derive(Debug)]
 pub(super) struct Registered {
     core: Arc<Core>,
@@ -161,6 +162,7 @@ impl Drop for Registered {
         if let Some(entry) = self.entry.take() {
             self.core.registry.lock().remove(entry);
         }
+        self.core.metrics.connections().dec();
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::request::Parts;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -21,19 +20,20 @@ use tokio::{
 use super::{
     arrival::{Arrival, Via},
     builder::Builder,
-    core::{Connection, Core, Dialed, Routed},
-    drive::Drive,
+    connection::{Connection, ConnectionId},
+    core::{Core, Routed},
     error::Refusal,
     handshake::{
         AllowedOrigins, Handshake, LegHeaders, finish,
         head::{Arrived, HeadError, Limits, RequestHead, read_request},
     },
-    moves::{self, Registered, Registry, Ticket},
+    moves::{self, Ticket},
     probes,
     relay::End,
+    serving::{Joined, Opened, Serving},
 };
 use crate::{
-    drain::Drain,
+    drain::{Drain, Guard},
     key::{Credential, Found, Key, KeySources, TokenReader},
     membership::View,
     node::NodeId,
@@ -71,8 +71,13 @@ impl Proxy {
         Builder::new(view)
     }
 
-    pub(super) fn core(&self) -> &Core {
+    pub(super) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// What has the drain wait for a connection.
+    pub(super) fn guard(&self) -> Option<Guard> {
+        self.inner.drain.as_ref().map(Drain::guard)
     }
 
     pub(super) fn from_inner(inner: Inner) -> Self {
@@ -122,8 +127,13 @@ impl Proxy {
     }
 
     /// Serves one client's connection, from its first byte to its last.
-    pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
-        self.serve_http1(io, Arrival::tcp(peer), self.inner.limits).await;
+    ///
+    /// The future holds two words: what a connection takes is allocated. Dropping it cuts the client.
+    pub fn serve<C>(&self, io: C, peer: SocketAddr) -> impl Future<Output = ()> + use<C>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.serve_http1(io, Arrival::tcp(peer), self.inner.limits)
     }
 
     pub(super) fn serve_http1<C>(
@@ -131,17 +141,12 @@ impl Proxy {
         io: C,
         arrival: Arrival,
         limits: Limits,
-    ) -> impl Future<Output = ()> + use<'_, C>
+    ) -> impl Future<Output = ()> + use<C>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        // In a box: what a handshake takes would be most of what an idle connection holds.
-        let receive = Box::pin(self.receive(io, arrival, limits));
-        async move {
-            if let Some(joined) = receive.await {
-                self.relay(joined).await;
-            }
-        }
+        let proxy = self.clone();
+        Serving::Receiving(Box::pin(async move { proxy.receive(io, arrival, limits).await }))
     }
 
     async fn receive<C>(&self, mut io: C, arrival: Arrival, limits: Limits) -> Option<Joined<C>>
@@ -207,7 +212,7 @@ impl Proxy {
     pub fn held(&self, limit: usize) -> (usize, Vec<Held>) {
         let all = self.inner.core.registry.all();
         let held = all.iter().take(limit).map(|connection| Held {
-            id: Arc::clone(&connection.id),
+            id: connection.id.into(),
             key: self.shown(&connection.key),
             node: connection.ticket.node(),
             remote: connection.remote(),
@@ -294,12 +299,12 @@ impl Proxy {
         if inner.core.settings.skip_on_move > 0 {
             handshake = handshake.without_server_context();
         }
-        let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let id = ConnectionId::random();
         if let Some(span) = &mut span {
             span.set("ws.key", self.shown(&key));
-            span.set("ws.connection", &*id);
+            span.set("ws.connection", id.to_string());
         }
-        let leg = LegHeaders { connection: Some(Arc::clone(&id)), ..LegHeaders::new(key.clone()) };
+        let leg = LegHeaders { connection: Some(id.into()), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
             Routed::Leg(mut dialed) => {
                 if let Some(span) = &mut span {
@@ -316,7 +321,7 @@ impl Proxy {
                     agreed: dialed.accepted.agreed().clone(),
                     handshake,
                     ticket: Ticket::new(dialed.node.clone()),
-                    trace: span.map(|span| span.context()),
+                    trace: span.map(|span| Box::new(span.context())),
                 };
                 Ok(Admitted::Leg(Box::new(Opened {
                     connection: Arc::new(connection),
@@ -328,27 +333,7 @@ impl Proxy {
         }
     }
 
-    /// Relays a client that was answered until it ends.
-    pub(crate) async fn relay<C: AsyncRead + AsyncWrite + Unpin>(&self, joined: Joined<C>) {
-        let core = &self.inner.core;
-        let Joined { io, held, opened } = joined;
-        let Opened { connection, dialed, place } = opened.out();
-        let _guard = self.inner.drain.as_ref().map(Drain::guard);
-        core.metrics.opened().inc();
-        core.metrics.connections().inc();
-        let registered = Registry::register(core, &connection);
-        let counted = Counted { core, registered: Some(registered) };
-        // In a box of its own: within the task's it would be there twice, before and after it begins.
-        let drive = Box::pin(Drive::new(Arc::clone(core), Arc::clone(&connection), io, &held, dialed));
-        drop(held);
-        let end = drive.await;
-        drop(counted);
-        drop(place);
-        core.metrics.closed(end.code).inc();
-        self.log_end(&connection, end);
-    }
-
-    fn log_end(&self, connection: &Connection, end: End) {
+    pub(super) fn log_end(&self, connection: &Connection, end: End) {
         let node = connection.ticket.node();
         let seconds = connection.since.elapsed().unwrap_or_default().as_secs();
         tracing::info!(
@@ -363,7 +348,7 @@ impl Proxy {
     }
 
     fn take_place(&self) -> Result<Place, Refusal> {
-        let place = Place { inner: Arc::clone(&self.inner) };
+        let place = Place(self.clone());
         if self.inner.held.fetch_add(1, Ordering::Relaxed) >= self.inner.max_connections {
             return Err(Refusal::TooManyConnections);
         }
@@ -406,48 +391,17 @@ pub(super) enum Admitted {
     Answered(Box<super::connect::Answered<super::leg::LegStream>>, Place),
 }
 
-/// A client that has its answer, and is about to be relayed.
-pub(crate) struct Joined<C> {
-    pub(super) io: C,
-    /// What it sent behind its handshake.
-    pub(super) held: Bytes,
-    pub(super) opened: Box<Opened>,
-}
-
-/// The leg that was opened for a client.
-pub(crate) struct Opened {
-    connection: Arc<Connection>,
-    pub(super) dialed: Dialed,
-    place: Place,
-}
-
-impl Opened {
-    /// What is in the box, which is gone then: a pattern would keep it as long as the connection.
-    fn out(self: Box<Self>) -> Self {
-        *self
-    }
-}
-
 /// One of the places of `max_connections`, until it is dropped.
-pub(super) struct Place {
-    inner: Arc<Inner>,
+pub(super) struct Place(Proxy);
+
+impl Place {
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.0
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.inner.held.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A relayed connection in the registry and the gauge, also when its task is aborted.
-struct Counted<'a> {
-    core: &'a Core,
-    registered: Option<Registered>,
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.registered.take();
-        self.core.metrics.connections().dec();
+        self.0.inner.held.fetch_sub(1, Ordering::Relaxed);
     }
 }

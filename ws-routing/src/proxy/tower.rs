@@ -16,7 +16,8 @@ use super::{
     connect::{Answered, PumpError},
     error::Refusal,
     handshake::ResponseHead,
-    service::{Admitted, Joined},
+    service::Admitted,
+    serving::Joined,
 };
 
 /// The address of a request's client: put it into the request's extensions, for `x-forwarded-for` and the logs.
@@ -55,11 +56,10 @@ impl Proxy {
         match self.admit(client, parts).await {
             Ok(Admitted::Leg(opened)) => {
                 let head = opened.dialed.accepted.render(None);
-                let proxy = self.clone();
                 self.spawn(async move {
                     // The client has gone before it was answered when this fails.
                     if let Ok(io) = upgrade.await {
-                        proxy.relay(Joined { io: TokioIo::new(io), held: Bytes::new(), opened }).await;
+                        Joined { io: TokioIo::new(io), held: Bytes::new(), opened }.relay().await;
                     }
                 });
                 response(&head, empty())

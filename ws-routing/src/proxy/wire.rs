@@ -20,14 +20,22 @@ use crate::{frame::MAX_HEADER, proxy::relay::BUFFER};
 #[derive(Debug)]
 pub(crate) struct Wire<S> {
     io: S,
-    held: Vec<u8>,
-    pending: Vec<u8>,
-    written: usize,
+    /// What is in flight, while anything is: an idle connection holds a word.
+    flight: Option<Box<Flight>>,
     /// The socket has taken bytes that it has not passed on, as TLS does.
     unflushed: bool,
     broken: bool,
     /// The last read found nothing, and the task has not been woken since.
     parked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Flight {
+    /// What was read and not consumed.
+    held: Vec<u8>,
+    /// What was put, of which the first so many bytes are written.
+    pending: Vec<u8>,
+    written: usize,
 }
 
 /// Bytes to be consumed: what was held, then what was read.
@@ -83,15 +91,9 @@ thread_local! {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `held` is what was read behind the handshake.
     pub(crate) fn new(io: S, held: &[u8]) -> Self {
-        Self {
-            io,
-            held: held.to_vec(),
-            pending: Vec::new(),
-            written: 0,
-            unflushed: false,
-            broken: false,
-            parked: false,
-        }
+        let mut wire = Self { io, flight: None, unflushed: false, broken: false, parked: false };
+        wire.hold(held);
+        wire
     }
 
     /// The task has been woken: a read may find something.
@@ -101,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Whether something waits to be written.
     pub(crate) fn blocked(&self) -> bool {
-        (self.unflushed || !self.pending.is_empty()) && !self.broken
+        (self.unflushed || self.has_pending()) && !self.broken
     }
 
     /// Whether writing has failed. Reading may still bring what the peer said last.
@@ -114,38 +116,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if self.broken {
             return;
         }
-        while self.pending.is_empty() && !bytes.is_empty() {
+        while !bytes.is_empty() && !self.has_pending() {
             match Pin::new(&mut self.io).poll_write(cx, bytes) {
                 Poll::Ready(Ok(n)) if n > 0 => bytes = &bytes[n..],
                 Poll::Ready(_) => return self.breaks(),
                 Poll::Pending => break,
             }
         }
-        self.pending.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.flight.get_or_insert_default().pending.extend_from_slice(bytes);
+        }
         self.pass_on(cx);
     }
 
     /// Writes what waits. Ready with whether anything was taken; pending while the socket takes nothing.
     pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.written;
         let mut took = false;
         let waited = self.unflushed;
-        while !self.pending.is_empty() && !self.broken {
-            match Pin::new(&mut self.io).poll_write(cx, &self.pending[self.written..]) {
-                Poll::Ready(Ok(n)) if n > 0 => self.written += n,
+        while let Some(flight) = self.flight.as_deref_mut().filter(|flight| !flight.pending.is_empty()) {
+            match Pin::new(&mut self.io).poll_write(cx, &flight.pending[flight.written..]) {
+                Poll::Ready(Ok(n)) if n > 0 => flight.written += n,
                 Poll::Ready(_) => self.breaks(),
                 Poll::Pending => break,
             }
             took = true;
-            if self.written == self.pending.len() {
-                self.pending = Vec::new();
-                self.written = 0;
-            }
+            self.land();
         }
         if took || waited {
             self.pass_on(cx);
         }
-        took || self.written != before || (waited && !self.unflushed)
+        took || (waited && !self.unflushed)
+    }
+
+    fn has_pending(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| !flight.pending.is_empty())
+    }
+
+    /// Lets go of what is written, and of all that was in flight when nothing is.
+    fn land(&mut self) {
+        let Some(flight) = &mut self.flight else { return };
+        if flight.written == flight.pending.len() {
+            (flight.pending, flight.written) = (Vec::new(), 0);
+        }
+        if flight.pending.is_empty() && flight.held.is_empty() {
+            self.flight = None;
+        }
     }
 
     /// Has the socket pass on what it took. That is nothing for those that keep none.
@@ -162,12 +177,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// How many bytes were read and not consumed.
     pub(crate) fn holds(&self) -> usize {
-        self.held.len()
+        self.flight.as_ref().map_or(0, |flight| flight.held.len())
     }
 
     /// What was read and not consumed, to be offered again.
     pub(crate) fn held(&mut self) -> Input {
-        Input { source: Source::Held(mem::take(&mut self.held)), fresh: 0 }
+        let held = self.flight.as_mut().map_or_else(Vec::new, |flight| mem::take(&mut flight.held));
+        Input { source: Source::Held(held), fresh: 0 }
     }
 
     /// Reads once, behind what is held. An empty input: the other side has ended, or the socket is broken.
@@ -177,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if self.parked {
             return Poll::Pending;
         }
-        let read = if self.held.is_empty() { self.read_scratch(cx) } else { self.read_behind(cx) };
+        let read = if self.holds() == 0 { self.read_scratch(cx) } else { self.read_behind(cx) };
         self.parked = read.is_pending();
         read
     }
@@ -196,12 +212,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     fn read_behind(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        let held = self.held.len();
-        let room = (BUFFER + MAX_HEADER).saturating_sub(held).max(MAX_HEADER);
-        self.held.resize(held + room, 0);
-        let read = read(&mut self.io, cx, &mut self.held[held..]);
+        let held = &mut self.flight.get_or_insert_default().held;
+        let before = held.len();
+        let room = (BUFFER + MAX_HEADER).saturating_sub(before).max(MAX_HEADER);
+        held.resize(before + room, 0);
+        let read = read(&mut self.io, cx, &mut held[before..]);
         let n = if let Poll::Ready(n) = read { n } else { 0 };
-        self.held.truncate(held + n);
+        held.truncate(before + n);
         read.map(|n| if n > 0 { Input { fresh: n, ..self.held() } } else { Input::default() })
     }
 
@@ -210,20 +227,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match input.source {
             Source::Held(mut bytes) if taken < bytes.len() => {
                 bytes.drain(..taken);
-                self.held = bytes;
+                self.flight.get_or_insert_default().held = bytes;
             }
-            Source::Held(_) => {}
+            Source::Held(_) => self.land(),
             Source::Scratch(bytes, len) => {
-                self.held.extend_from_slice(&bytes[taken.min(len)..len]);
+                self.hold(&bytes[taken.min(len)..len]);
                 SCRATCH.set(bytes);
             }
-            Source::Lent(bytes) => self.held.extend_from_slice(&bytes[taken.min(bytes.len())..]),
+            Source::Lent(bytes) => self.hold(&bytes[taken.min(bytes.len())..]),
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.flight.get_or_insert_default().held.extend_from_slice(bytes);
         }
     }
 
     /// Reads what comes before its time, up to the bound; ready when the other side has ended.
     pub(crate) fn overhear(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.held.len() < BUFFER {
+        while self.holds() < BUFFER {
             let input = ready!(self.read(cx));
             if input.is_empty() {
                 return Poll::Ready(());
@@ -253,8 +276,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     fn breaks(&mut self) {
         self.broken = true;
-        self.pending = Vec::new();
-        self.written = 0;
+        if let Some(flight) = &mut self.flight {
+            flight.pending.truncate(flight.written);
+        }
+        self.land();
     }
 }
 
@@ -269,10 +294,10 @@ impl Wire<LegStream> {
         self.parked = lent.is_pending();
         let bytes = ready!(lent);
         let fresh = bytes.len();
-        if self.held.is_empty() || fresh == 0 {
+        if self.holds() == 0 || fresh == 0 {
             return Poll::Ready(Input { source: Source::Lent(bytes), fresh });
         }
-        self.held.extend_from_slice(&bytes);
+        self.hold(&bytes);
         Poll::Ready(Input { fresh, ..self.held() })
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         error::CloseReason,
         relay::{
             Blocked, Nonce, Ping, PingBook, PingKind, Run, Settings,
-            clocks::{Check, Liveness},
+            clocks::{Check, Liveness, Patience},
             control,
         },
     },
@@ -37,6 +37,7 @@ pub(crate) struct Session {
     /// Pings that went to the app, of the client's, the balancer's and our own.
     asked_app: PingBook,
     app_life: Liveness,
+    patience: Patience,
     /// What the app has to take waits.
     app_stuck: bool,
     /// When the balancer is to be told again that we live, while the app takes nothing and so we read nothing.
@@ -115,15 +116,14 @@ impl Session {
         shape: Shape,
     ) -> Self {
         let Shape { compressed, moved_in, within } = shape;
-        let mut life = Liveness::new(now, settings.ping_interval, settings.app_timeout);
-        life.seen(now);
         Self {
             from_leg: Decoder::new(true, compressed, 0),
             from_app: Decoder::new(false, compressed, 0),
             leg_nonce,
             asked_client: PingBook::new(own, false),
             asked_app: PingBook::new(own, false),
-            app_life: life,
+            app_life: Liveness::new(now),
+            patience: Patience::with_app(settings),
             app_stuck: false,
             sign: None,
             sign_interval: settings.ping_interval.min(settings.ping_timeout),
@@ -294,8 +294,8 @@ impl Session {
             return self.app_life.seen(now);
         }
         let check = match self.app_stuck {
-            true => self.app_life.check_stuck(now),
-            false => self.app_life.check(now),
+            true => self.app_life.check_stuck(now, self.patience),
+            false => self.app_life.check(now, self.patience),
         };
         match check {
             Check::Fine => {}
@@ -321,7 +321,10 @@ impl Session {
     }
 
     fn app_deadline(&self) -> Duration {
-        if self.app_stuck { self.app_life.stuck_deadline() } else { self.app_life.deadline() }
+        match self.app_stuck {
+            true => self.app_life.stuck_deadline(self.patience),
+            false => self.app_life.deadline(self.patience),
+        }
     }
 
     /// Says unasked that we live, while what the balancer asks may lie unread behind what a slow app has not taken.

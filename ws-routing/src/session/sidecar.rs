@@ -192,7 +192,7 @@ impl Sidecar {
         async move {
             match receive.await {
                 Some(Taken::Leg(joined)) => self.legs.relay(joined).await,
-                Some(Taken::Client(joined)) => self.proxy.relay(joined).await,
+                Some(Taken::Client(joined)) => joined.relay().await,
                 None => {}
             }
         }

@@ -1,5 +1,6 @@
 //! The shell around the relay of one client's connection: sockets, time and dials. One task drives it.
 
+mod errands;
 mod tally;
 
 use std::{
@@ -15,8 +16,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use self::errands::{Dial, Errands};
 use super::{
-    core::{Carried, Connection, Core, Dialed},
+    connection::Connection,
+    core::{Carried, Core, Dialed},
     error::CloseReason,
     fence,
     health::Pulse,
@@ -50,11 +53,7 @@ pub(crate) struct Drive<C> {
     sockets: Sockets<C>,
     /// Where the current leg leads.
     node: NodeId,
-    /// Where the next one leads, or the dial that will make it.
-    heading: Option<(NodeId, MoveReason)>,
-    dial: Option<Dial>,
-    /// Tells the node that was left without a Close.
-    fence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    errands: Option<Box<Errands>>,
     reconsider: bool,
     /// What was held has to be offered again: the client is read again, or another leg is.
     reoffer: bool,
@@ -70,13 +69,6 @@ pub(crate) struct Drive<C> {
     generation: u64,
     /// Beats whenever the current leg says something.
     pulse: Arc<Pulse>,
-    /// The move that is under way, for those who trace it.
-    moving: Option<Span>,
-}
-
-struct Dial {
-    is_move: bool,
-    dialing: Pin<Box<dyn Future<Output = Result<Dialed, DialFailure>> + Send>>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
@@ -105,9 +97,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             machine,
             sockets: Sockets { client: Wire::new(client, held), current, next: None },
             node: first.node,
-            heading: None,
-            dial: None,
-            fence: None,
+            errands: None,
             reconsider: true,
             reoffer: true,
             epoch,
@@ -118,8 +108,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             counted: 0,
             generation: 0,
             pulse,
-            moving: None,
         }
+    }
+
+    /// Whose relay it is.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     /// Goes one round through everything that may have something to do; whether anything had.
@@ -148,7 +142,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
 
     /// Whether there is anything to do but to read: for most messages there is not.
     fn has_chores(&self) -> bool {
-        self.dial.is_some() || self.fence.is_some() || self.reoffer || self.sockets.waits()
+        self.errands.is_some() || self.reoffer || self.sockets.waits()
     }
 
     fn chores(&mut self, cx: &mut Context<'_>) -> bool {
@@ -184,10 +178,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn poll_dial(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(dial) = &mut self.dial else { return false };
-        let Poll::Ready(result) = dial.dialing.as_mut().poll(cx) else { return false };
-        let is_move = dial.is_move;
-        self.dial = None;
+        let Some(errands) = &mut self.errands else { return false };
+        let Some(Dial { is_move, dialing }) = &mut errands.dial else { return false };
+        let Poll::Ready(result) = dialing.as_mut().poll(cx) else { return false };
+        let is_move = *is_move;
+        errands.dial = None;
         let now = self.now;
         match result {
             Ok(dialed) => self.connected(now, dialed, cx),
@@ -203,8 +198,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn poll_fence(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.fence.as_mut().is_some_and(|fence| fence.as_mut().poll(cx).is_ready()) {
-            self.fence = None;
+        let Some(errands) = &mut self.errands else { return false };
+        if errands.fence.as_mut().is_some_and(|fence| fence.as_mut().poll(cx).is_ready()) {
+            errands.fence = None;
+        }
+        if errands.are_done() {
+            self.errands = None;
         }
         false
     }
@@ -212,8 +211,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     fn connected(&mut self, now: Duration, dialed: Dialed, cx: &mut Context<'_>) {
         let leg = dialed.leg(now, self.core.settings(), self.connection.compressed());
         let same = dialed.node == self.node;
-        let reason = self.heading.take().map_or(MoveReason::Lost, |(_, reason)| reason);
-        self.heading = Some((dialed.node, reason));
+        let reason = self.take_heading().map_or(MoveReason::Lost, |(_, reason)| reason);
+        self.errands().heading = Some((dialed.node, reason));
         self.sockets.next = Some(Box::new(Wire::new(dialed.io, &dialed.leftover)));
         self.machine.connected(now, leg, same, &mut self.sockets.ports(cx));
     }
@@ -315,9 +314,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             busy = true;
             match action {
                 Action::Replace => self.replace(),
-                Action::Fence(nonce) => self.fence = Some(self.tell(nonce)),
+                Action::Fence(nonce) => self.errands().fence = Some(self.tell(nonce)),
                 Action::GiveUpDial => {
-                    if self.dial.take().is_some() {
+                    if self.take_dial().is_some() {
                         self.move_failed();
                     }
                 }
@@ -330,7 +329,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
                 Action::Resume => self.reoffer = true,
                 Action::Finish => {
                     self.finishing = self.machine.end();
-                    self.dial = None;
+                    self.take_dial();
                     self.timer.as_mut().reset(Instant::now() + FAREWELL);
                     // Not armed by anything else from here on.
                     let _ = self.timer.as_mut().poll(cx);
@@ -346,7 +345,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if let Some(pause) = pause {
             self.core.metrics().move_pause().observe(pause);
         }
-        if let Some((node, reason)) = self.heading.take() {
+        if let Some((node, reason)) = self.take_heading() {
             self.move_ended(&node, reason, MoveResult::Moved, pause);
             self.connection.ticket().placed(&node);
             self.pulse = self.core.pulse(&node);
@@ -373,7 +372,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         self.machine.set_leaving(standing.leaving);
         let now = self.now;
         let target = standing.target.filter(|(node, _)| *node != self.node);
-        if let Some((heading, _)) = &self.heading
+        let heading = self.errands.as_ref().and_then(|errands| errands.heading.as_ref());
+        if let Some((heading, _)) = heading
             && self.machine.orphaned_until().is_none()
             && target.as_ref().is_none_or(|(node, _)| node != heading)
         {
@@ -385,12 +385,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             return;
         }
         self.machine.begin_move(format!("{MOVED_TO}{node}"));
-        self.moving = self.core.tracer.linked("move", self.connection.trace);
         let from = self.node.clone();
         let carried = Carried { sequence: self.machine.sequence(), redelivered: 0 };
         let dialing = Core::open_move(&self.core, &self.connection, node.clone(), from, carried);
-        self.heading = Some((node, reason));
-        self.dial = Some(Dial { is_move: true, dialing: Box::pin(dialing) });
+        let span = self.trace_move();
+        let errands = self.errands();
+        errands.heading = Some((node, reason));
+        errands.dial = Some(Dial { is_move: true, dialing: Box::pin(dialing) });
+        errands.span = span;
         // A dial has to be polled once to be woken.
         cx.waker().wake_by_ref();
     }
@@ -398,15 +400,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     /// Looks for another leg in place of the one that was lost.
     fn replace(&mut self) {
         let Some(until) = self.machine.orphaned_until() else { return };
-        self.heading = None;
-        if self.moving.is_none() {
-            self.moving = self.core.tracer.linked("move", self.connection.trace);
-        }
+        self.take_heading();
+        let span = self.take_span().or_else(|| self.trace_move());
         let (from, until) = (self.node.clone(), self.epoch + until);
         let carried =
             Carried { sequence: self.machine.leg_sequence(), redelivered: self.machine.redelivers() };
         let dialing = Core::open_replacement(&self.core, &self.connection, from, carried, until);
-        self.dial = Some(Dial { is_move: false, dialing: Box::pin(dialing) });
+        let errands = self.errands();
+        errands.dial = Some(Dial { is_move: false, dialing: Box::pin(dialing) });
+        errands.span = span;
+    }
+
+    fn trace_move(&self) -> Option<Span> {
+        self.core.tracer.linked("move", self.connection.trace.as_deref().copied())
     }
 
     /// Has the node that is left cut its leg.

@@ -1,9 +1,6 @@
 //! What a relayed connection has counted and told.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -15,7 +12,7 @@ use crate::{
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     pub(super) fn move_failed(&mut self) {
-        let Some((node, reason)) = self.heading.take() else { return };
+        let Some((node, reason)) = self.take_heading() else { return };
         let closed = self.finishing.is_some();
         self.move_ended(&node, reason, if closed { MoveResult::Closed } else { MoveResult::Postponed }, None);
     }
@@ -28,8 +25,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         pause: Option<Duration>,
     ) {
         self.core.metrics().moves(reason, result).inc();
-        if let Some(mut span) = self.moving.take() {
-            span.set("ws.connection", &*self.connection.id);
+        if let Some(mut span) = self.take_span() {
+            span.set("ws.connection", self.connection.id.to_string());
             span.set("ws.from", self.node.as_str());
             span.set("ws.to", to.as_str());
             span.set("ws.reason", reason.as_str());
@@ -43,7 +40,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         }
         self.core.journal.note(|| Moved {
             at: SystemTime::now(),
-            connection: Arc::clone(&self.connection.id),
+            connection: self.connection.id.into(),
             key: self.connection.key.clone(),
             from: self.node.clone(),
             to: to.clone(),

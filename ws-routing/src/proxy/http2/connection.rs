@@ -23,7 +23,8 @@ use crate::{
         error::Refusal,
         handshake::head::Limits,
         leg::LegStream,
-        service::{Admitted, Joined, Opened},
+        service::Admitted,
+        serving::{Joined, Opened},
     },
     serve,
 };
@@ -175,7 +176,7 @@ async fn relay(
     // The client has gone before it was answered when this fails.
     if let Ok(send) = respond.send_response(head, false) {
         proxy.metrics().handshake().observe(began.elapsed());
-        proxy.relay(Joined { io: Stream::new(send, body), held: Bytes::new(), opened }).await;
+        Joined { io: Stream::new(send, body), held: Bytes::new(), opened }.relay().await;
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Action, By, Edge, End, Leg, Outputs, PingKind, Slot,
     clocks::QUIET_AT_MOST,
     phase::{CLOSE_SILENCE, Phase},
+    transit::Retry,
 };
 use crate::{
     frame::{Control, Opcode, close_payload},
@@ -19,34 +20,6 @@ const STOP: Duration = Duration::from_secs(5);
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long an app is looked for again where the client came in without a balancer.
 const OWN_APP: Duration = Duration::from_secs(2);
-
-/// When a move that could not be made is tried again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Retry {
-    attempts: u32,
-    pub(super) at: Option<Duration>,
-    /// The app refused the handshake for good: no further move.
-    refused: bool,
-}
-
-/// Legs lost, and replaced at the very node, within the last seconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Losses {
-    pub(super) last: [Option<Duration>; 2],
-}
-
-impl Losses {
-    pub(super) const WINDOW: Duration = Duration::from_secs(10);
-
-    fn replaced_at_same_node(&mut self, now: Duration) {
-        self.last = [self.last[1], Some(now)];
-    }
-
-    /// Whether a loss now is the third in a row.
-    fn is_third(&self, now: Duration) -> bool {
-        self.last[0].is_some_and(|first| now < first + Self::WINDOW)
-    }
-}
 
 /// Why an opened or unopened leg cannot take the connection over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,45 +40,49 @@ fn unowned(own: bool) -> CloseReason {
 impl Edge {
     /// Whether a move may begin now.
     pub(crate) fn can_move(&self, now: Duration) -> bool {
-        self.phase == Phase::Steady
+        let retry = self.retry();
+        *self.phase() == Phase::Steady
             && self.ending.is_none()
             && self.parting.is_none()
-            && !self.retry.refused
-            && self.retry.at.is_none_or(|at| now >= at)
+            && !retry.refused
+            && retry.at.is_none_or(|at| now >= at)
     }
 
     /// When a move that was put off is due.
     pub(crate) fn retry_at(&self) -> Option<Duration> {
-        if self.phase == Phase::Steady && self.ending.is_none() { self.retry.at } else { None }
+        if *self.phase() == Phase::Steady && self.ending.is_none() { self.retry().at } else { None }
     }
 
     /// A move begins: the shell opens the next leg and tells by [`Edge::connected`] or [`Edge::dial_failed`].
     ///
     /// `farewell` is the reason of the Close that ends the leg it leaves; it names the new node.
     pub(crate) fn begin_move(&mut self, farewell: String) {
-        self.retry.at = None;
-        self.farewell = farewell;
-        self.phase = Phase::Dialing;
+        let transit = self.in_transit();
+        transit.retry.at = None;
+        transit.farewell = farewell;
+        transit.phase = Phase::Dialing;
     }
 
     /// The connection is where it belongs: a move that was put off is not tried again.
     pub(crate) fn stay(&mut self) {
-        if !seeded::has(Bug::ForgetRetry) {
-            self.retry = Retry { refused: self.retry.refused, ..Retry::default() };
+        if let Some(transit) = &mut self.transit
+            && !seeded::has(Bug::ForgetRetry)
+        {
+            transit.retry.call_off();
         }
     }
 
     /// The move that is being dialed is not wanted any more.
     pub(crate) fn cancel_move(&mut self, out: &mut impl Outputs) {
-        if matches!(self.phase, Phase::Dialing | Phase::Stopping { .. }) {
+        if matches!(self.phase(), Phase::Dialing | Phase::Stopping { .. }) {
             self.abandon_next(out);
-            self.phase = Phase::Steady;
+            self.enter(Phase::Steady);
         }
     }
 
     /// Until when a leg is looked for, while there is none.
     pub(crate) fn orphaned_until(&self) -> Option<Duration> {
-        match self.phase {
+        match *self.phase() {
             Phase::Orphan { until, .. } => Some(until),
             _ => None,
         }
@@ -120,26 +97,27 @@ impl Edge {
 
     /// A leg was opened, for a move or in place of a lost one. `same_node`: it is the node that was lost.
     pub(crate) fn connected(&mut self, now: Duration, leg: Leg, same_node: bool, out: &mut impl Outputs) {
-        match self.phase {
+        match *self.phase() {
             Phase::Dialing => {
-                self.next = Some(Box::new(leg));
+                self.in_transit().next = Some(leg);
                 if seeded::has(Bug::SwitchEarly) {
                     return self.switch(now, out);
                 }
-                self.phase = Phase::Stopping { until: now + STOP };
+                self.enter(Phase::Stopping { until: now + STOP });
                 if self.client.decoder.at_message() {
                     self.stopped(now, out);
                 }
             }
             Phase::Orphan { .. } => {
+                let transit = self.in_transit();
                 if same_node {
-                    self.losses.replaced_at_same_node(now);
+                    transit.losses.replaced_at_same_node(now);
                 }
-                self.next = Some(Box::new(leg));
+                transit.next = Some(leg);
                 self.switch(now, out);
             }
             _ => {
-                self.next = Some(Box::new(leg));
+                self.in_transit().next = Some(leg);
                 self.abandon_next(out);
             }
         }
@@ -150,9 +128,9 @@ impl Edge {
         if failure == DialFailure::Mismatch {
             return self.close(now, CloseReason::NotMovable("the new node agreed another protocol"), out);
         }
-        match self.phase {
+        match *self.phase() {
             Phase::Dialing => {
-                self.retry.refused |= failure == DialFailure::Refused;
+                self.in_transit().retry.refused |= failure == DialFailure::Refused;
                 self.put_off(now, out);
             }
             Phase::Orphan { .. } if failure == DialFailure::Refused => {
@@ -183,7 +161,7 @@ impl Edge {
     ) {
         let code = control.code();
         let leaving = self.current.as_ref().is_some_and(|leg| leg.leaving);
-        let closing = matches!(self.phase, Phase::Closing { .. });
+        let closing = matches!(self.phase(), Phase::Closing { .. });
         if self.ending.is_none() && closing && matches!(code, 1000 | 1001 | 1005) {
             self.switch(now, out);
         } else if self.ending.is_none() && leaving && matches!(code, 1001 | 1012) {
@@ -200,7 +178,7 @@ impl Edge {
         let payload = leg.book.own(PingKind::Settle, self.sequence);
         let ping = leg.control(Opcode::Ping, &payload);
         out.leg(Slot::Current, &ping);
-        self.phase = Phase::Settling { since: now, until: now + self.settings.move_linger };
+        self.enter(Phase::Settling { since: now, until: now + self.settings.move_linger });
         if seeded::has(Bug::ForgetSettle) {
             self.close_current(now, now, out);
         }
@@ -210,24 +188,28 @@ impl Edge {
     ///
     /// `number` is the ping's: that of a move which was put off says nothing of what came after it.
     pub(super) fn settled(&mut self, now: Duration, number: u64) {
-        if let Phase::Settling { since, .. } = self.phase
+        if let Phase::Settling { since, .. } = *self.phase()
             && (number == self.sequence || seeded::has(Bug::StaleSettle))
         {
             let quiet = self.pace.quiet(&self.settings);
-            self.phase = Phase::Quiet { since, silent: now, quiet, until: now + QUIET_AT_MOST };
+            self.enter(Phase::Quiet { since, silent: now, quiet, until: now + QUIET_AT_MOST });
         }
     }
 
     pub(super) fn tick_phase(&mut self, now: Duration, out: &mut impl Outputs) {
         let blocked = self.blocked.client;
-        if self.phase.deadline(blocked).is_none_or(|deadline| now < deadline) {
+        if self.phase().deadline(blocked).is_none_or(|deadline| now < deadline) {
             return;
         }
-        let stands_still = self.client.stalled.is_some_and(|since| now >= since + CLOSE_SILENCE);
-        if blocked && stands_still && self.phase.wait_for_client(now) {
+        let stands_still = self.client.stalled_since().is_some_and(|since| now >= since + CLOSE_SILENCE);
+        if let Some(transit) = &mut self.transit
+            && blocked
+            && stands_still
+            && transit.phase.wait_for_client(now)
+        {
             return;
         }
-        match self.phase {
+        match *self.phase() {
             Phase::Steady | Phase::Dialing => {}
             Phase::Stopping { .. } | Phase::Settling { .. } => self.put_off(now, out),
             Phase::Quiet { since, .. } => self.close_current(now, since, out),
@@ -242,11 +224,11 @@ impl Edge {
     /// The leg has said all: it is told to end.
     fn close_current(&mut self, now: Duration, since: Duration, out: &mut impl Outputs) {
         if let Some(leg) = &self.current {
-            let reason =
-                if leg.shape.sidecar { leg.book.nonce().mark(&self.farewell) } else { self.farewell.clone() };
+            let farewell = self.transit.as_ref().map_or("", |transit| &transit.farewell);
+            let reason = if leg.sidecar { leg.book.nonce().mark(farewell) } else { farewell.into() };
             out.leg(Slot::Current, &leg.control(Opcode::Close, &close_payload(1001, &reason)));
         }
-        self.phase = Phase::Closing { since, silent: now, until: now + CLOSE };
+        self.enter(Phase::Closing { since, silent: now, until: now + CLOSE });
     }
 
     /// The next leg takes over.
@@ -254,31 +236,32 @@ impl Edge {
         if !self.current_ended_well(now, out) {
             return;
         }
-        if matches!(self.phase, Phase::Closing { .. })
+        if matches!(self.phase(), Phase::Closing { .. })
             && let Some(kept) = &mut self.kept
         {
             kept.clear();
         }
-        let Some(mut leg) = self.next.take() else { return self.orphan(now) };
+        let Some(mut leg) = self.take_next() else { return self.orphan(now) };
         self.take_asked();
         self.actions.push_back(Action::Promote);
         self.open_leg(&mut leg, out);
         leg.life.seen(now);
-        self.current = Some(*leg);
-        self.pause = self.phase.paused_since().map(|since| now.saturating_sub(since));
-        self.phase = Phase::Steady;
-        self.retry = Retry::default();
+        self.current = Some(leg);
+        let transit = self.in_transit();
+        transit.pause = transit.phase.paused_since().map(|since| now.saturating_sub(since));
+        transit.phase = Phase::Steady;
+        transit.retry = Retry::default();
         self.client.discard |= seeded::has(Bug::SkipAtSwitch);
     }
 
     /// What a leg that takes over is told before anything else.
     fn open_leg(&mut self, leg: &mut Leg, out: &mut impl Outputs) {
-        if leg.shape.moved {
+        if leg.moved {
             let payload = leg.book.own(PingKind::Live, self.leg_sequence());
             out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
         }
         let last = self.kept.as_mut().and_then(|kept| kept.replay(|b| out.leg(Slot::Next, b)));
-        if let Some(payload) = self.asked.take() {
+        if let Some(payload) = self.in_transit().asked.take() {
             leg.book.relayed(&payload);
             out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
         }
@@ -293,8 +276,9 @@ impl Edge {
 
     /// The current leg goes: what the client asked it is asked of the next, and what it asked is nobody's.
     fn take_asked(&mut self) {
-        let unanswered = self.current.as_mut().and_then(|old| old.book.take_relayed());
-        self.asked = unanswered.or(self.asked.take());
+        if let Some(unanswered) = self.current.as_mut().and_then(|old| old.book.take_relayed()) {
+            self.in_transit().asked = Some(unanswered);
+        }
         self.client.book.forget_relayed();
     }
 
@@ -334,7 +318,7 @@ impl Edge {
             // The handshake has to announce what is delivered again.
             self.abandon_next(out);
             self.orphan(now);
-        } else if self.next.is_some() {
+        } else if self.next().is_some() {
             self.switch(now, out);
         } else {
             self.orphan(now);
@@ -343,16 +327,16 @@ impl Edge {
 
     /// Whether the client may be given another leg in place of the one that is gone.
     fn may_be_replaced(&self, now: Duration, said_so: bool) -> Result<(), CloseReason> {
-        if (said_so || self.phase.stopping()) && self.cuts_message() {
+        if (said_so || self.phase().stopping()) && self.cuts_message() {
             return Err(CloseReason::NotMovable("a message was cut off"));
         }
-        if self.retry.refused {
+        if self.retry().refused {
             return Err(CloseReason::NotAccepted);
         }
         if self.kept.as_ref().is_some_and(|kept| kept.is_poisoned()) {
             return Err(CloseReason::Poisonous);
         }
-        if !said_so && self.next.is_none() && self.losses.is_third(now) {
+        if !said_so && self.next().is_none() && self.is_third_loss(now) {
             return Err(CloseReason::AppFailed);
         }
         Ok(())
@@ -369,8 +353,8 @@ impl Edge {
         if seeded::has(Bug::NoFence) {
             return;
         }
-        if let Some(leg) = self.current.as_ref().filter(|leg| leg.shape.sidecar && !leg.shape.own) {
-            self.actions.push_back(Action::Fence(leg.shape.nonce));
+        if let Some(leg) = self.current.as_ref().filter(|leg| leg.sidecar && !leg.own) {
+            self.actions.push_back(Action::Fence(leg.book.nonce()));
         }
     }
 
@@ -383,13 +367,13 @@ impl Edge {
 
     /// There is no leg: the client waits for another.
     fn orphan(&mut self, now: Duration) {
-        let since = self.phase.paused_since().unwrap_or(now);
-        let dialing = self.phase == Phase::Dialing && self.redelivers() == 0;
-        let own = self.current.as_ref().is_some_and(|leg| leg.shape.own);
+        let since = self.phase().paused_since().unwrap_or(now);
+        let dialing = *self.phase() == Phase::Dialing && self.redelivers() == 0;
+        let own = self.current.as_ref().is_some_and(|leg| leg.own);
         self.take_asked();
         self.drop_current();
         let grace = if own { OWN_APP } else { self.settings.orphan_grace };
-        self.phase = Phase::Orphan { since, until: now + grace, own };
+        self.enter(Phase::Orphan { since, until: now + grace, own });
         if !dialing {
             self.actions.push_back(Action::Replace);
         }
@@ -397,11 +381,11 @@ impl Edge {
 
     /// The next leg is gone before it took over.
     fn next_lost(&mut self, now: Duration, out: &mut impl Outputs) {
-        if self.next.take().is_none() {
+        if self.take_next().is_none() {
             return;
         }
         self.actions.push_back(Action::Drop(Slot::Next));
-        if !matches!(self.phase, Phase::Closing { .. }) {
+        if !matches!(self.phase(), Phase::Closing { .. }) {
             self.put_off(now, out);
         }
     }
@@ -409,16 +393,15 @@ impl Edge {
     /// The move is tried again later; the current leg goes on.
     pub(super) fn put_off(&mut self, now: Duration, out: &mut impl Outputs) {
         self.abandon_next(out);
-        self.phase = Phase::Steady;
         self.actions.push_back(Action::Resume);
-        let wait = Duration::from_millis(250) * 2_u32.pow(self.retry.attempts.min(5));
-        self.retry.attempts += 1;
-        self.retry.at = (!self.retry.refused).then_some(now + wait);
+        let transit = self.in_transit();
+        transit.phase = Phase::Steady;
+        transit.retry.put_off(now);
     }
 
     /// Lets go of a next leg, or of the dial that would have made one.
     pub(super) fn abandon_next(&mut self, out: &mut impl Outputs) {
-        if let Some(leg) = self.next.take() {
+        if let Some(leg) = self.take_next() {
             out.leg(Slot::Next, &leg.control(Opcode::Close, &close_payload(1001, "not needed any more")));
             self.actions.push_back(Action::Drop(Slot::Next));
         } else {

@@ -1,17 +1,57 @@
 //! What one connection knows of time: signs of life, and how fast its app replies. Times are since its beginning.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::Settings;
+
+/// A time as it is kept: half of a [`Duration`], and none of it takes no more. Good for 584 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    /// Nanoseconds, and one.
+    nanos: NonZeroU64,
+}
+
+impl From<Duration> for Stamp {
+    fn from(at: Duration) -> Self {
+        let seconds = at.as_secs().saturating_mul(1_000_000_000);
+        let nanos = seconds.saturating_add(at.subsec_nanos().into());
+        Self { nanos: NonZeroU64::MIN.saturating_add(nanos) }
+    }
+}
+
+impl From<Stamp> for Duration {
+    fn from(stamp: Stamp) -> Self {
+        Self::from_nanos(stamp.nanos.get() - 1)
+    }
+}
+
+/// How long the silence of a peer is borne.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long until it is asked.
+    pub(crate) interval: Duration,
+    /// How long it may leave that unanswered.
+    pub(crate) timeout: Duration,
+}
+
+impl Patience {
+    /// With whatever answers our pings at once: a client, or a sidecar.
+    pub(crate) const fn with_peer(settings: &Settings) -> Self {
+        Self { interval: settings.ping_interval, timeout: settings.ping_timeout }
+    }
+
+    /// With an app, whose event loop may be busy.
+    pub(crate) const fn with_app(settings: &Settings) -> Self {
+        Self { interval: settings.ping_interval, timeout: settings.app_timeout }
+    }
+}
 
 /// Whether a peer still gives signs of life. Slow is not dead: the clock rests while we do not listen, and any byte
 /// that is taken or said is a sign.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Liveness {
-    pub(super) seen: Duration,
-    pub(super) asked: Option<Duration>,
-    interval: Duration,
-    timeout: Duration,
+    seen: Stamp,
+    asked: Option<Stamp>,
 }
 
 /// What a [`Liveness`] asks for.
@@ -23,46 +63,55 @@ pub(crate) enum Check {
 }
 
 impl Liveness {
-    pub(crate) fn new(now: Duration, interval: Duration, timeout: Duration) -> Self {
-        Self { seen: now, asked: None, interval, timeout }
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { seen: now.into(), asked: None }
     }
 
     /// A byte was read or written, or the clock rests.
     pub(crate) fn seen(&mut self, now: Duration) {
-        self.seen = now;
-        self.asked = None;
+        *self = Self::new(now);
     }
 
-    pub(crate) fn check(&mut self, now: Duration) -> Check {
-        match self.asked {
-            Some(asked) if now >= asked + self.timeout => Check::Dead,
-            None if now >= self.seen + self.interval => {
-                self.asked = Some(now);
-                Check::Ask
-            }
-            _ => Check::Fine,
+    pub(crate) fn check(&mut self, now: Duration, patience: Patience) -> Check {
+        if now < self.deadline(patience) {
+            return Check::Fine;
         }
+        if self.asked.is_some() {
+            return Check::Dead;
+        }
+        self.asked = Some(now.into());
+        Check::Ask
     }
 
-    pub(crate) fn deadline(&self) -> Duration {
-        self.asked.map_or(self.seen + self.interval, |asked| asked + self.timeout)
+    pub(crate) fn deadline(&self, patience: Patience) -> Duration {
+        match self.asked {
+            Some(asked) => Duration::from(asked) + patience.timeout,
+            None => Duration::from(self.seen) + patience.interval,
+        }
     }
 
     /// As [`Liveness::check`] while nothing can be asked, because the peer takes nothing: with not a byte taken or said
     /// for as long as a ping may go unanswered, it is dead.
-    pub(crate) fn check_stuck(&mut self, now: Duration) -> Check {
-        if now >= self.stuck_deadline() { Check::Dead } else { Check::Fine }
+    pub(crate) fn check_stuck(&self, now: Duration, patience: Patience) -> Check {
+        if now >= self.stuck_deadline(patience) { Check::Dead } else { Check::Fine }
     }
 
-    pub(crate) fn stuck_deadline(&self) -> Duration {
-        self.asked.map_or(self.seen, |asked| asked.max(self.seen)) + self.timeout
+    pub(crate) fn stuck_deadline(&self, patience: Patience) -> Duration {
+        Duration::from(self.asked.map_or(self.seen, |asked| asked.max(self.seen))) + patience.timeout
+    }
+
+    /// As if `by` had not passed.
+    #[cfg(test)]
+    pub(super) fn shift(&mut self, by: Duration) {
+        let earlier = |at: Stamp| Duration::from(at).saturating_sub(by).into();
+        *self = Self { seen: earlier(self.seen), asked: self.asked.map(earlier) };
     }
 }
 
 /// How long this connection's app takes from a client message to its own next message: the longest of the last 16.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReplyPace {
-    waiting_since: Option<Duration>,
+    waiting_since: Option<Stamp>,
     /// In milliseconds, a ring.
     last: [u16; 16],
     at: u8,
@@ -70,13 +119,13 @@ pub(super) struct ReplyPace {
 
 impl ReplyPace {
     pub(super) fn client_message(&mut self, now: Duration) {
-        self.waiting_since.get_or_insert(now);
+        self.waiting_since.get_or_insert(now.into());
     }
 
     pub(super) fn app_message(&mut self, now: Duration) {
         if let Some(since) = self.waiting_since.take() {
             self.last[usize::from(self.at)] =
-                now.saturating_sub(since).as_millis().try_into().unwrap_or(u16::MAX);
+                now.saturating_sub(since.into()).as_millis().try_into().unwrap_or(u16::MAX);
             self.at = (self.at + 1) % 16;
         }
     }
@@ -101,6 +150,16 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    const PATIENCE: Patience = Patience { interval: ms(20_000), timeout: ms(10_000) };
+
+    #[test]
+    fn a_time_is_kept_to_the_nanosecond() {
+        for at in [ms(0), Duration::new(7200, 1), Duration::new(u64::from(u32::MAX), 999_999_999)] {
+            assert_eq!(Duration::from(Stamp::from(at)), at);
+        }
+        assert_eq!(size_of::<Option<Stamp>>(), 8);
+    }
+
     #[test]
     fn quiet_is_twice_the_longest_of_the_last_16_replies_within_its_bounds() {
         let settings = Settings::default();
@@ -122,25 +181,29 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_asked_and_then_given_up() {
-        let mut life = Liveness::new(ms(0), ms(20_000), ms(10_000));
-        assert_eq!(life.check(ms(19_999)), Check::Fine);
-        assert_eq!(life.check(life.deadline()), Check::Ask);
-        assert_eq!(life.check(ms(29_999)), Check::Fine);
-        assert_eq!(life.check(life.deadline()), Check::Dead);
+        let mut life = Liveness::new(ms(0));
+        assert_eq!(life.check(ms(19_999), PATIENCE), Check::Fine);
+        assert_eq!(life.check(life.deadline(PATIENCE), PATIENCE), Check::Ask);
+        assert_eq!(life.check(ms(29_999), PATIENCE), Check::Fine);
+        assert_eq!(life.check(life.deadline(PATIENCE), PATIENCE), Check::Dead);
         life.seen(ms(30_000));
-        assert_eq!(life.check(ms(30_001)), Check::Fine);
+        assert_eq!(life.check(ms(30_001), PATIENCE), Check::Fine);
     }
 
     #[test]
     fn a_peer_that_takes_nothing_is_given_up_unasked() {
-        let mut life = Liveness::new(ms(0), ms(20_000), ms(10_000));
-        assert_eq!(life.check_stuck(ms(9_999)), Check::Fine);
+        let mut life = Liveness::new(ms(0));
+        assert_eq!(life.check_stuck(ms(9_999), PATIENCE), Check::Fine);
         life.seen(ms(9_999));
-        assert_eq!(life.check_stuck(ms(19_998)), Check::Fine, "any progress is a sign of life");
-        assert_eq!(life.check_stuck(life.stuck_deadline()), Check::Dead);
+        assert_eq!(life.check_stuck(ms(19_998), PATIENCE), Check::Fine, "any progress is a sign of life");
+        assert_eq!(life.check_stuck(life.stuck_deadline(PATIENCE), PATIENCE), Check::Dead);
         life.seen(ms(30_000));
-        assert_eq!(life.check(ms(50_000)), Check::Ask);
-        assert_eq!(life.check_stuck(ms(59_999)), Check::Fine, "it has all of its time from the ping on");
-        assert_eq!(life.check_stuck(ms(60_000)), Check::Dead);
+        assert_eq!(life.check(ms(50_000), PATIENCE), Check::Ask);
+        assert_eq!(
+            life.check_stuck(ms(59_999), PATIENCE),
+            Check::Fine,
+            "it has all of its time from the ping on"
+        );
+        assert_eq!(life.check_stuck(ms(60_000), PATIENCE), Check::Dead);
     }
 }

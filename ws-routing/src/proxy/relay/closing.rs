@@ -120,7 +120,7 @@ impl Edge {
         }
         self.stop_moving(out);
         if !self.at_client_frame() {
-            self.parting.get_or_insert(Parting { reason, until: now + HANDSHAKE });
+            self.parting.get_or_insert_with(|| Box::new(Parting { reason, until: now + HANDSHAKE }));
             return;
         }
         out.client(&control(Opcode::Close, &close_payload(reason.code(), &reason.reason()), None));
@@ -136,8 +136,8 @@ impl Edge {
             }
         };
         let end = End { code: reason.code(), by: By::Us };
-        self.ending =
-            Some(Ending { end, until: now + HANDSHAKE, client: Ear::Dropping, leg_done, finished: false });
+        let until = now + HANDSHAKE;
+        self.ending = Some(Box::new(Ending { end, until, client: Ear::Dropping, leg_done, finished: false }));
     }
 
     /// Whether the client's Close, or what ends its connection as well, is among what it has said.
@@ -160,16 +160,16 @@ impl Edge {
     /// Who ends does not move, and nothing is delivered again.
     fn stop_moving(&mut self, out: &mut impl Outputs) {
         self.abandon_next(out);
-        self.phase = Phase::Steady;
+        self.enter(Phase::Steady);
         self.kept = None;
     }
 
     /// What waits for the end of a frame of the app's is put now, if it ends here.
     pub(super) fn part(&mut self, now: Duration, out: &mut impl Outputs) {
         if self.at_client_frame()
-            && let Some(Parting { reason, .. }) = self.parting.take()
+            && let Some(parting) = self.parting.take()
         {
-            self.close(now, reason, out);
+            self.close(now, parting.reason, out);
         }
     }
 
@@ -180,7 +180,7 @@ impl Edge {
         }
         let until = Duration::ZERO;
         let client = self.ending.as_ref().filter(|e| e.deaf()).map_or(Ear::Done, |e| e.client);
-        self.ending = Some(Ending { end, until, client, leg_done: true, finished: true });
+        self.ending = Some(Box::new(Ending { end, until, client, leg_done: true, finished: true }));
         self.parting = None;
         self.actions.push_back(Action::Finish);
     }
@@ -204,7 +204,7 @@ impl Edge {
 
     /// Whether what the client says is not understood any more, so that its end is all that can be waited for.
     pub(crate) fn is_deaf(&self) -> bool {
-        self.ending.as_ref().is_some_and(Ending::deaf)
+        self.ending.as_deref().is_some_and(Ending::deaf)
     }
 
     /// The client has said Close; it has been passed on unless we began.
@@ -219,7 +219,8 @@ impl Edge {
                 let end = End { code, by: By::Client };
                 let leg_done = self.current.is_none();
                 let until = now + HANDSHAKE;
-                self.ending = Some(Ending { end, until, client: Ear::Done, leg_done, finished: false });
+                let client = Ear::Done;
+                self.ending = Some(Box::new(Ending { end, until, client, leg_done, finished: false }));
             }
             Some(ending) => {
                 ending.client = Ear::Done;
@@ -245,7 +246,8 @@ impl Edge {
                 out.client(frame);
                 let end = End { code: control.code(), by: By::App };
                 let until = now + HANDSHAKE;
-                self.ending = Some(Ending { end, until, client: Ear::Open, leg_done: true, finished: false });
+                let client = Ear::Open;
+                self.ending = Some(Box::new(Ending { end, until, client, leg_done: true, finished: false }));
                 self.actions.push_back(Action::Resume);
             }
             Some(ending) => {

@@ -4,13 +4,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     End, Leg, Nonce, Settings,
-    changeover::{Losses, Retry},
-    clocks::{Liveness, ReplyPace},
+    clocks::{Liveness, ReplyPace, Stamp},
     closing::{By, Ending, Parting},
-    phase::Phase,
     pings::PingBook,
     redelivery::{Counts, Kept},
     run::Run,
+    transit::Transit,
 };
 use crate::{
     frame::{Control, Decoder, Kind, Opcode, Violation},
@@ -60,25 +59,17 @@ pub(crate) struct Edge {
     pub(super) settings: Arc<Settings>,
     pub(super) client: Client,
     pub(super) current: Option<Leg>,
-    pub(super) next: Option<Box<Leg>>,
-    pub(super) phase: Phase,
-    pub(super) ending: Option<Ending>,
-    pub(super) parting: Option<Parting>,
-    pub(super) retry: Retry,
-    pub(super) losses: Losses,
+    /// While its far end changes; most have none.
+    pub(super) transit: Option<Box<Transit>>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) parting: Option<Box<Parting>>,
     /// Client messages handed over so far.
     pub(super) sequence: u64,
     /// App messages relayed since they were last counted.
     app_messages: u64,
     pub(super) pace: ReplyPace,
     pub(super) actions: VecDeque<Action>,
-    /// How long the client was not read in the last move.
-    pub(super) pause: Option<Duration>,
     pub(super) blocked: Blocked,
-    /// The reason of the Close that ends the leg which a move leaves.
-    pub(super) farewell: String,
-    /// The client's ping that a lost leg did not answer.
-    pub(super) asked: Option<Box<[u8]>>,
     /// What a crash must not lose.
     pub(super) kept: Option<Box<Kept>>,
 }
@@ -98,9 +89,15 @@ pub(super) struct Client {
     pub(super) book: PingBook,
     pub(super) life: Liveness,
     /// Since when it has taken nothing of what waits.
-    pub(super) stalled: Option<Duration>,
+    pub(super) stalled: Option<Stamp>,
     /// The rest of its message belongs to a leg that was lost.
     pub(super) discard: bool,
+}
+
+impl Client {
+    pub(super) fn stalled_since(&self) -> Option<Duration> {
+        self.stalled.map(Duration::from)
+    }
 }
 
 impl Edge {
@@ -116,33 +113,32 @@ impl Edge {
             client: Client {
                 decoder: Decoder::new(true, compressed, 0),
                 book: PingBook::new(nonce, false),
-                life: Liveness::new(now, settings.ping_interval, settings.ping_timeout),
+                life: Liveness::new(now),
                 stalled: None,
                 discard: false,
             },
             kept: settings.redelivery.map(|redelivery| Box::new(Kept::new(redelivery))),
             settings,
             current: Some(leg),
-            next: None,
-            phase: Phase::Steady,
+            transit: None,
             ending: None,
             parting: None,
-            retry: Retry::default(),
-            losses: Losses::default(),
             sequence: 0,
             app_messages: 0,
             pace: ReplyPace::default(),
             actions: VecDeque::new(),
-            pause: None,
             blocked: Blocked::default(),
-            farewell: String::new(),
-            asked: None,
         }
     }
 
     /// What is to be done now, one after another.
     pub(crate) fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // Few ever ask again.
+            self.actions.shrink_to_fit();
+        }
+        action
     }
 
     /// Whether there is any.
@@ -153,10 +149,9 @@ impl Edge {
     /// Whether bytes only pass between whole frames: what comes next makes [`Edge::deadline`] later, never sooner, and
     /// [`Edge::tick`] has nothing to see before that.
     pub(crate) fn runs_steadily(&self) -> bool {
-        matches!(self.phase, Phase::Steady)
+        self.transit.is_none()
             && self.ending.is_none()
             && self.parting.is_none()
-            && self.retry_at().is_none()
             && self.kept.is_none()
             && self.blocked == Blocked::default()
             && self.client.stalled.is_none()
@@ -197,7 +192,7 @@ impl Edge {
         match &self.ending {
             Some(ending) => ending.reads_client(),
             None => {
-                self.phase.reads_client()
+                self.phase().reads_client()
                     && self.current.is_some()
                     && self.parting.is_none()
                     && !self.kept.as_ref().is_some_and(|kept| kept.holds_client())
@@ -208,18 +203,18 @@ impl Edge {
     /// Whether it is worth looking at what the client says though it is not read: a client that leaves needs no other
     /// leg, and must not wait for one.
     pub(crate) fn looks_ahead(&self) -> bool {
-        self.ending.is_none() && self.parting.is_none() && self.phase.may_be_given_up()
+        self.ending.is_none() && self.parting.is_none() && self.phase().may_be_given_up()
     }
 
     /// Whether the current leg is to be read.
     pub(crate) fn reads_leg(&self) -> bool {
-        self.current.is_some() && self.ending.as_ref().is_none_or(Ending::reads_leg)
+        self.current.is_some() && self.ending.as_deref().is_none_or(Ending::reads_leg)
     }
 
     /// Takes bytes of the client and returns how many were consumed; the rest is to be offered again.
     pub(crate) fn client_bytes(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> usize {
         self.client.life.seen(now);
-        if self.ending.as_ref().is_some_and(Ending::deaf) {
+        if self.ending.as_deref().is_some_and(Ending::deaf) {
             return bytes.len();
         }
         if self.looks_ahead() && self.client_leaves(bytes) {
@@ -254,7 +249,7 @@ impl Edge {
                 self.client_closed(now, &control, out);
                 return bytes.len();
             }
-            if self.client.decoder.at_message() && self.phase.stopping() {
+            if self.client.decoder.at_message() && self.phase().stopping() {
                 run.flush(bytes, |b| out.leg(Slot::Current, b));
                 self.stopped(now, out);
                 return run.end();
@@ -266,7 +261,7 @@ impl Edge {
 
     /// Takes bytes of the current leg and returns how many were consumed; the rest is to be offered again.
     pub(crate) fn leg_bytes(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> usize {
-        self.phase.leg_spoke(now);
+        self.leg_spoke(now);
         let mut run = Run::default();
         while self.reads_leg() {
             let Some(leg) = &mut self.current else { break };
@@ -311,7 +306,7 @@ impl Edge {
         if held && self.looks_ahead() {
             return self.put_off(now, out);
         }
-        let code = self.ending.as_ref().map_or(1006, Ending::code);
+        let code = self.ending.as_deref().map_or(1006, Ending::code);
         self.finish(End { code, ..End::client() });
     }
 
@@ -321,7 +316,7 @@ impl Edge {
         if self.ending.is_some() {
             return self.tick_ending(now, out);
         }
-        if self.parting.is_some_and(|parting| now >= parting.until) {
+        if self.parting.as_ref().is_some_and(|parting| now >= parting.until) {
             return self.finish(End { code: 1006, by: By::Us });
         }
         self.tick_client(now, out);
@@ -334,6 +329,7 @@ impl Edge {
         if self.ending.is_none() {
             self.tick_kept(now, out);
         }
+        self.forget_transit(now);
     }
 
     /// When [`Edge::tick`] is due at the latest.
@@ -341,8 +337,8 @@ impl Edge {
         if let Some(ending) = &self.ending {
             return ending.deadline();
         }
-        let parting = self.parting.map(|parting| parting.until);
-        [parting, self.keepalive_deadline(), self.phase.deadline(self.blocked.client)]
+        let parting = self.parting.as_ref().map(|parting| parting.until);
+        [parting, self.keepalive_deadline(), self.phase().deadline(self.blocked.client)]
             .into_iter()
             .flatten()
             .min()
@@ -353,7 +349,7 @@ impl Edge {
         self.client.life.seen(now);
         self.client.stalled = None;
         // What the app said last has reached the client only now: its silence begins here.
-        self.phase.leg_spoke(now);
+        self.leg_spoke(now);
     }
 
     /// The current leg has taken bytes.
@@ -363,14 +359,9 @@ impl Edge {
         }
     }
 
-    /// How long the client was not read in the last move or loss, once.
-    pub(crate) fn take_pause(&mut self) -> Option<Duration> {
-        self.pause.take()
-    }
-
     /// Why and how the connection ended, once [`Action::Finish`] was asked for.
     pub(crate) fn end(&self) -> Option<End> {
-        self.ending.as_ref().and_then(Ending::end)
+        self.ending.as_deref().and_then(Ending::end)
     }
 
     /// Whether the client's data passes to the app.
@@ -437,11 +428,11 @@ impl Edge {
     }
 
     fn drops_client(&self) -> bool {
-        self.ending.as_ref().is_some_and(Ending::drops_client)
+        self.ending.as_deref().is_some_and(Ending::drops_client)
     }
 
     fn drops_leg(&self) -> bool {
-        self.ending.as_ref().is_some_and(Ending::drops_leg)
+        self.ending.as_deref().is_some_and(Ending::drops_leg)
     }
 
     /// Handles the app's control frame; whether what follows it must wait.

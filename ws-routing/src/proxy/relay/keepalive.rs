@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Action, Edge, End, Outputs, PingKind, Slot, clocks::Check, run::control};
+use super::{
+    Action, Edge, End, Outputs, PingKind, Slot,
+    clocks::{Check, Patience},
+    run::control,
+};
 use crate::{
     frame::Opcode,
     proxy::error::CloseReason,
@@ -12,8 +16,8 @@ use crate::{
 impl Edge {
     pub(super) fn tick_client(&mut self, now: Duration, out: &mut impl Outputs) {
         if self.blocked.client {
-            let since = *self.client.stalled.get_or_insert(now);
-            if now >= since + self.settings.stall_timeout {
+            let since = *self.client.stalled.get_or_insert(now.into());
+            if now >= Duration::from(since) + self.settings.stall_timeout {
                 return self.close(now, CloseReason::Stalled, out);
             }
         } else {
@@ -22,7 +26,7 @@ impl Edge {
         if !self.listens_to_client() {
             return self.client.life.seen(now);
         }
-        match self.client.life.check(now) {
+        match self.client.life.check(now, Patience::with_peer(&self.settings)) {
             Check::Fine => {}
             Check::Ask => {
                 let payload = self.client.book.own(PingKind::Keepalive, self.sequence);
@@ -38,7 +42,8 @@ impl Edge {
         if rests {
             return leg.life.seen(now);
         }
-        match if stuck { leg.life.check_stuck(now) } else { leg.life.check(now) } {
+        let patience = leg.patience(&self.settings);
+        match if stuck { leg.life.check_stuck(now, patience) } else { leg.life.check(now, patience) } {
             Check::Ask => {
                 let payload = leg.book.own(PingKind::Keepalive, sequence);
                 let ping = leg.control(Opcode::Ping, &payload);
@@ -72,11 +77,12 @@ impl Edge {
 
     /// When one of the clocks of this file is due.
     pub(super) fn keepalive_deadline(&self) -> Option<Duration> {
-        let stall = self.client.stalled.map(|since| since + self.settings.stall_timeout);
-        let client = self.listens_to_client().then(|| self.client.life.deadline());
+        let stall = self.client.stalled_since().map(|since| since + self.settings.stall_timeout);
+        let client =
+            self.listens_to_client().then(|| self.client.life.deadline(Patience::with_peer(&self.settings)));
         let leg = self.current.as_ref().filter(|_| !self.leg_rests()).map(|leg| match self.leg_stuck() {
-            true => leg.life.stuck_deadline(),
-            false => leg.life.deadline(),
+            true => leg.life.stuck_deadline(leg.patience(&self.settings)),
+            false => leg.life.deadline(leg.patience(&self.settings)),
         });
         let kept = self.kept.as_ref().filter(|_| self.keeps_now());
         let ask = kept.filter(|_| self.client.decoder.at_frame()).and_then(|kept| kept.ask_at());
@@ -86,7 +92,7 @@ impl Edge {
 
     /// Whether what is kept is asked about and let go of now: not once the leg is being left.
     fn keeps_now(&self) -> bool {
-        self.current.is_some() && self.phase.reads_client() && self.parting.is_none()
+        self.current.is_some() && self.phase().reads_client() && self.parting.is_none()
     }
 
     /// Whether silence of the client means anything now: it is read, and could be asked.
@@ -102,7 +108,7 @@ impl Edge {
     /// Whether a leg without a sidecar takes nothing: its app may be hung. A sidecar shows its life unasked, and looks
     /// after its app itself.
     fn leg_stuck(&self) -> bool {
-        self.blocked.leg && self.current.as_ref().is_some_and(|leg| !leg.shape.sidecar)
+        self.blocked.leg && self.current.as_ref().is_some_and(|leg| !leg.sidecar)
     }
 
     fn can_ask_leg(&self) -> bool {

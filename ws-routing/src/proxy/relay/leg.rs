@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{BUFFER, Nonce, PingBook, Settings, clocks::Liveness, run::control};
+use super::{
+    BUFFER, Nonce, PingBook, Settings,
+    clocks::{Liveness, Patience},
+    run::control,
+};
 use crate::frame::{Decoder, Opcode};
 
 /// One upstream leg.
@@ -15,7 +19,12 @@ pub(crate) struct Leg {
     pub(super) leaving: bool,
     /// App messages still to be dropped.
     pub(super) skip: u32,
-    pub(super) shape: LegShape,
+    /// Its node has a sidecar, which answers our keepalive pings in place of its app.
+    pub(super) sidecar: bool,
+    /// It takes the place of another leg.
+    pub(super) moved: bool,
+    /// Its node is this very process.
+    pub(super) own: bool,
 }
 
 /// What a leg's handshake has settled.
@@ -36,15 +45,22 @@ pub(crate) struct LegShape {
 impl Leg {
     /// A leg whose handshake is done.
     pub(crate) fn new(now: Duration, settings: &Settings, shape: LegShape) -> Self {
-        let timeout = if shape.sidecar { settings.ping_timeout } else { settings.app_timeout };
+        let LegShape { nonce, sidecar, moved, own, compressed } = shape;
         Self {
-            decoder: Decoder::new(false, shape.compressed, BUFFER),
-            book: PingBook::new(shape.nonce, shape.sidecar),
-            life: Liveness::new(now, settings.ping_interval, timeout),
+            decoder: Decoder::new(false, compressed, BUFFER),
+            book: PingBook::new(nonce, sidecar),
+            life: Liveness::new(now),
             leaving: false,
-            skip: if shape.moved && !shape.sidecar { settings.skip_on_move } else { 0 },
-            shape,
+            skip: if moved && !sidecar { settings.skip_on_move } else { 0 },
+            sidecar,
+            moved,
+            own,
         }
+    }
+
+    /// How long its silence is borne.
+    pub(super) fn patience(&self, settings: &Settings) -> Patience {
+        if self.sidecar { Patience::with_peer(settings) } else { Patience::with_app(settings) }
     }
 
     /// A masked control frame of ours. The mask hides nothing from anybody: the payload is ours.

@@ -1,7 +1,7 @@
 //! The relay of one client's connection, as a state machine without socket and clock.
 //!
 //! * `edge`: what stands between a client and its upstream leg: the machine's events and what it asks for
-//! * `changeover`, `phase`: how the far end changes while the client stays
+//! * `changeover`, `phase`, `transit`: how the far end changes while the client stays
 //! * `closing`: how a connection ends
 //! * `pings`: pings of ours among those that pass
 //! * `redelivery`: client messages that a crash must not lose
@@ -18,6 +18,7 @@ mod phase;
 mod pings;
 mod redelivery;
 mod run;
+mod transit;
 
 #[cfg(test)]
 pub(crate) mod explore;

@@ -8,9 +8,10 @@ use std::time::Duration;
 pub(super) const CLOSE_SILENCE: Duration = Duration::from_secs(1);
 
 /// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// One leg, relayed both ways.
+    #[default]
     Steady,
     /// The next leg is being opened; the current one is relayed.
     Dialing,

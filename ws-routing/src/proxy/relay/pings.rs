@@ -89,7 +89,9 @@ pub(crate) struct PingBook {
     nonce: Nonce,
     /// Whether the next process answers keepalive and live pings in place of what stands behind it.
     relayed_further: bool,
-    sent: VecDeque<Sent>,
+    /// None without an entry, as it is most of the time.
+    #[allow(clippy::box_collection)] // What each connection holds counts: a word here.
+    sent: Option<Box<VecDeque<Sent>>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +119,7 @@ impl PingBook {
     const CAPACITY: usize = 32;
 
     pub(crate) fn new(nonce: Nonce, relayed_further: bool) -> Self {
-        Self { nonce, relayed_further, sent: VecDeque::new() }
+        Self { nonce, relayed_further, sent: None }
     }
 
     pub(crate) fn nonce(&self) -> Nonce {
@@ -134,8 +136,10 @@ impl PingBook {
     /// Notes a ping that passes through.
     pub(crate) fn relayed(&mut self, payload: &[u8]) {
         // Of relayed pings in a row only the latest needs an answer.
-        if matches!(self.sent.back(), Some(Sent::Relayed(_))) {
-            self.sent.pop_back();
+        if let Some(sent) = &mut self.sent
+            && matches!(sent.back(), Some(Sent::Relayed(_)))
+        {
+            sent.pop_back();
         }
         self.note(Sent::Relayed(payload.into()));
     }
@@ -143,18 +147,21 @@ impl PingBook {
     /// Finds out what a pong with this payload answers.
     pub(crate) fn pong(&mut self, payload: &[u8]) -> Answered {
         let own = Ping::parse(payload, self.nonce);
-        let at = match own {
-            Some(ping) => self.sent.iter().position(|s| *s == Sent::Own(ping)),
-            None => self
-                .sent
-                .iter()
-                .rposition(|s| matches!(s, Sent::Relayed(p) | Sent::Stale(p) if **p == *payload)),
-        };
         let mut answered = Answered { swallow: own.is_some(), ..Answered::default() };
+        let Some(sent) = &mut self.sent else { return answered };
+        let at = match own {
+            Some(ping) => sent.iter().position(|s| *s == Sent::Own(ping)),
+            None => {
+                sent.iter().rposition(|s| matches!(s, Sent::Relayed(p) | Sent::Stale(p) if **p == *payload))
+            }
+        };
         let Some(at) = at else { return answered };
-        answered.swallow |= matches!(self.sent[at], Sent::Stale(_));
+        answered.swallow |= matches!(sent[at], Sent::Stale(_));
         let far = !self.relayed_further || own.is_none_or(|ping| ping.kind.goes_far());
-        self.settle_up_to(at, far, &mut answered);
+        settle_up_to(sent, at, far, &mut answered);
+        if sent.is_empty() {
+            self.sent = None;
+        }
         if own.is_none() {
             // The pong itself is the answer to the latest relayed one.
             answered.relayed = None;
@@ -164,8 +171,9 @@ impl PingBook {
 
     /// The latest relayed ping without an answer, which the next leg is to be asked instead.
     pub(crate) fn take_relayed(&mut self) -> Option<Box<[u8]>> {
-        let at = self.sent.iter().rposition(|s| matches!(s, Sent::Relayed(_)))?;
-        match self.sent.remove(at) {
+        let sent = self.sent.as_mut()?;
+        let at = sent.iter().rposition(|s| matches!(s, Sent::Relayed(_)))?;
+        match sent.remove(at) {
             Some(Sent::Relayed(payload)) => Some(payload),
             _ => None,
         }
@@ -173,49 +181,47 @@ impl PingBook {
 
     /// The leg for which pings were relayed is gone.
     pub(crate) fn forget_relayed(&mut self) {
-        for sent in &mut self.sent {
+        for sent in self.sent.iter_mut().flat_map(|sent| sent.iter_mut()) {
             if let Sent::Relayed(payload) = sent {
                 *sent = Sent::Stale(std::mem::take(payload));
             }
         }
     }
 
-    fn note(&mut self, sent: Sent) {
-        if self.sent.len() == Self::CAPACITY {
-            self.sent.pop_front();
+    fn note(&mut self, ping: Sent) {
+        let sent = self.sent.get_or_insert_default();
+        if sent.len() == Self::CAPACITY {
+            sent.pop_front();
         }
-        self.sent.push_back(sent);
+        sent.push_back(ping);
     }
+}
 
-    /// Takes out the entries up to `at` that the answer reaches.
-    fn settle_up_to(&mut self, at: usize, far: bool, answered: &mut Answered) {
-        let mut index = 0;
-        self.sent.retain(|sent| {
-            let before = index <= at;
-            index += 1;
-            match sent {
-                _ if !before => true,
-                Sent::Own(ping) if !far && ping.kind.goes_far() => true,
-                Sent::Relayed(_) if !far => true,
-                Sent::Own(Ping { kind: PingKind::Settle, number }) => {
-                    answered.settled = answered.settled.max(Some(*number));
-                    false
-                }
-                Sent::Own(Ping { kind: PingKind::Confirm, number }) => {
-                    answered.confirmed = answered.confirmed.max(Some(*number));
-                    false
-                }
-                Sent::Relayed(payload) => {
-                    answered.relayed = Some(payload.clone());
-                    false
-                }
-                Sent::Own(_) | Sent::Stale(_) => false,
+/// Takes out the entries up to `at` that the answer reaches.
+fn settle_up_to(sent: &mut VecDeque<Sent>, at: usize, far: bool, answered: &mut Answered) {
+    let mut index = 0;
+    sent.retain(|sent| {
+        let before = index <= at;
+        index += 1;
+        match sent {
+            _ if !before => true,
+            Sent::Own(ping) if !far && ping.kind.goes_far() => true,
+            Sent::Relayed(_) if !far => true,
+            Sent::Own(Ping { kind: PingKind::Settle, number }) => {
+                answered.settled = answered.settled.max(Some(*number));
+                false
             }
-        });
-        if self.sent.is_empty() {
-            self.sent = VecDeque::new();
+            Sent::Own(Ping { kind: PingKind::Confirm, number }) => {
+                answered.confirmed = answered.confirmed.max(Some(*number));
+                false
+            }
+            Sent::Relayed(payload) => {
+                answered.relayed = Some(payload.clone());
+                false
+            }
+            Sent::Own(_) | Sent::Stale(_) => false,
         }
-    }
+    });
 }
 
 #[cfg(test)]
@@ -271,6 +277,6 @@ mod tests {
             book.own(PingKind::Confirm, number);
             book.relayed(b"x");
         }
-        assert_eq!(book.sent.len(), PingBook::CAPACITY);
+        assert_eq!(book.sent.map(|sent| sent.len()), Some(PingBook::CAPACITY));
     }
 }

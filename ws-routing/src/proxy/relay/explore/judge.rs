@@ -31,7 +31,7 @@ impl World {
             return Err(format!("{} bytes are kept, and {} count", kept.size(), kept.bytes));
         }
         if self.due().is_some_and(|due| due < self.now) {
-            return Err(format!("{:?} is overdue: the relay spins", self.edge.phase));
+            return Err(format!("{:?} is overdue: the relay spins", self.edge.phase()));
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl World {
     /// What does not hold when nothing more can happen.
     pub(super) fn end(&self) -> Result<(), String> {
         if !self.finished && (!self.edge.reads_client() || self.current.is_none()) {
-            return Err(format!("the connection hangs in {:?}", self.edge.phase));
+            return Err(format!("the connection hangs in {:?}", self.edge.phase()));
         }
         if !self.finished && !self.client.wire.is_empty() {
             return Err("bytes of the client are never read".into());

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::world::World;
 use crate::proxy::relay::{
-    changeover::Losses,
     clocks::{Liveness, ReplyPace},
     phase::Phase,
+    transit::{Losses, Transit},
 };
 
 /// It is always this time. What is due lies after it, what was before it; nothing reaches back further.
@@ -19,17 +19,16 @@ pub(super) fn rebase(world: &mut World) {
     world.now = NOW;
     let edge = &mut world.edge;
     edge.pace = ReplyPace::default();
-    edge.pause = None;
-    edge.farewell.clear();
     let _ = (edge.take_app_messages(), edge.take_redelivery_counts());
     let keepalive = world.budget.keepalive;
     shift.life(&mut edge.client.life, keepalive);
-    for leg in edge.current.iter_mut().chain(edge.next.as_deref_mut()) {
+    if let Some(leg) = &mut edge.current {
         shift.life(&mut leg.life, keepalive);
     }
-    shift.phase(&mut edge.phase);
-    shift.option(&mut edge.retry.at);
-    shift.losses(&mut edge.losses);
+    if let Some(transit) = &mut edge.transit {
+        shift.transit(transit, keepalive);
+    }
+    edge.forget_transit(NOW);
     if let Some(parting) = &mut edge.parting {
         shift.one(&mut parting.until);
     }
@@ -59,11 +58,21 @@ impl Shift {
 
     fn life(&self, life: &mut Liveness, matters: bool) {
         if matters {
-            self.one(&mut life.seen);
-            self.option(&mut life.asked);
+            life.shift(self.by);
         } else {
             life.seen(NOW);
         }
+    }
+
+    fn transit(&self, transit: &mut Transit, keepalive: bool) {
+        transit.pause = None;
+        transit.farewell.clear();
+        if let Some(leg) = &mut transit.next {
+            self.life(&mut leg.life, keepalive);
+        }
+        self.phase(&mut transit.phase);
+        self.option(&mut transit.retry.at);
+        self.losses(&mut transit.losses);
     }
 
     fn phase(&self, phase: &mut Phase) {

@@ -161,8 +161,8 @@ impl World {
     /// All of it by which states differ, as text.
     pub(super) fn told(&self) -> String {
         let Self { edge: e, budget, client, legs, current, next, dial, owner, node, handled, .. } = self;
-        let edge = (&e.client, &e.current, &e.next, &e.phase, &e.ending, &e.parting, &e.retry, &e.losses);
-        let rest = (e.sequence, &e.actions, &e.asked, &e.kept);
+        let edge = (&e.client, &e.current, &e.transit, &e.ending, &e.parting);
+        let rest = (e.sequence, &e.actions, &e.kept);
         let flags = (self.lossy, self.client_silent, self.finished);
         format!(
             "{edge:?}{rest:?}{budget:?}{client:?}{legs:?}{current:?}{next:?}{dial:?}{owner}{node}{handled:?}{flags:?}"
@@ -225,7 +225,7 @@ impl World {
             return Err("bytes that only passed made something due sooner: no clock was looked at".into());
         }
         if step == Step::Time && self.due().is_some_and(|due| due <= self.now) {
-            return Err(format!("{:?} is still due: the relay spins", self.edge.phase));
+            return Err(format!("{:?} is still due: the relay spins", self.edge.phase()));
         }
         rebase::rebase(self);
         Ok(())
@@ -324,7 +324,9 @@ impl World {
     /// Whether somebody has not done yet what libraries do at once: answer pings, read, end a message.
     fn anybody_late(&self) -> bool {
         let legs = self.current.into_iter().chain(self.next);
-        self.client_late() || self.edge.phase.stopping() || legs.map(|leg| &self.legs[leg]).any(App::is_late)
+        self.client_late()
+            || self.edge.phase().stopping()
+            || legs.map(|leg| &self.legs[leg]).any(App::is_late)
     }
 
     fn client_late(&self) -> bool {
@@ -335,7 +337,7 @@ impl World {
     fn is_underway(&self) -> bool {
         let kept = self.edge.kept.as_ref().is_some_and(|kept| kept.count() > 0);
         let steady =
-            self.edge.phase == Phase::Steady && self.edge.ending.is_none() && self.edge.parting.is_none();
+            *self.edge.phase() == Phase::Steady && self.edge.ending.is_none() && self.edge.parting.is_none();
         !steady || self.edge.retry_at().is_some() || kept
     }
 
