@@ -430,7 +430,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             if self.round(cx) {
                 continue;
             }
-            if self.runs_steadily() && !self.reconsider || !self.wait(cx) {
+            let steadily = self.runs_steadily() && !self.reconsider;
+            // Polled all the same: it may be another task that is to be woken.
+            if steadily && self.timer.as_mut().poll(cx).is_pending() || !self.wait(cx) {
                 return Poll::Pending;
             }
             self.now = self.epoch.elapsed();
