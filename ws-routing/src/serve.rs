@@ -9,7 +9,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{metrics::Metrics, proxy::connect::{settle, settle_socket}};
+use crate::{
+    metrics::Metrics,
+    proxy::connect::{settle, settle_socket},
+};
 
 /// Listens on `addr`. Port 0 takes a free one.
 ///

@@ -112,8 +112,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Future for Relaying<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Relayed<C> {
     /// Tells how it ended, when it is counted no longer.
-    fn ended(self: Box<Self>, end: End) {
-        let Self { drive, registered, guard: _guard, place } = *self;
+    fn ended(self, end: End) {
+        let Self { drive, registered, guard: _guard, place } = self;
         let (connection, proxy) = (Arc::clone(drive.connection()), place.proxy().clone());
         drop(drive);
         drop(registered);
