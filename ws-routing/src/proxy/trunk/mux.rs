@@ -3,8 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    io::{self, IoSlice},
-    mem,
+    io, mem,
     task::{Context, Poll, Waker},
 };
 
@@ -23,10 +22,6 @@ const BACKLOG: usize = 256 * 1024;
 /// protocol can make wait is the backlog, and a few headers for each.
 const UNTAKEN: usize = 8 * 1024 * 1024;
 
-/// From so many bytes on a message is written at once, from where it was read. Smaller ones go out together: what a
-/// write costs, and waking the far end, is more than a copy.
-const LARGE: usize = 8 * 1024;
-
 /// The legs of one trunk.
 #[derive(Debug)]
 pub(super) struct Mux {
@@ -38,8 +33,6 @@ pub(super) struct Mux {
     sent: u64,
     /// Whether anything in `out` must not wait for more to be written with it.
     pressing: bool,
-    /// What was taken is being written: nothing may overtake it.
-    writing: bool,
     /// Whoever writes it.
     carrier: Option<Waker>,
     /// Legs whose writer waits for the socket.
@@ -85,7 +78,6 @@ impl Mux {
             put: 0,
             sent: 0,
             pressing: false,
-            writing: false,
             carrier: None,
             waiting: Vec::new(),
             next: 0,
@@ -118,15 +110,9 @@ impl Mux {
         Some(leg)
     }
 
-    /// Takes bytes of a leg, as many as the far end and the backlog allow. Small ones go out with those of all others who
-    /// have something to say; large ones at once by `write`, with all that waits before them.
-    pub(super) fn write(
-        &mut self,
-        leg: u32,
-        bytes: &[u8],
-        cx: &mut Context<'_>,
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+    /// Takes bytes of a leg, as many as the far end and the backlog allow. They go out with those of all others who have
+    /// something to say: to copy a large message costs less than a write of its own, which wakes the far end for it alone.
+    pub(super) fn write(&mut self, leg: u32, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let full = self.out.len() >= BACKLOG;
         let Some(state) = self.legs.get_mut(&leg).filter(|state| !state.reset && !self.over) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -140,34 +126,8 @@ impl Mux {
             return Poll::Pending;
         }
         state.credit -= len;
-        if len >= LARGE && !self.writing && self.waiting.is_empty() {
-            self.write_through(leg, &bytes[..len], write);
-        } else {
-            self.frame(leg, Kind::Data, &bytes[..len]);
-        }
+        self.frame(leg, Kind::Data, &bytes[..len]);
         Poll::Ready(Ok(len))
-    }
-
-    /// Writes a frame behind what waits; what the socket does not take waits.
-    fn write_through(
-        &mut self,
-        leg: u32,
-        bytes: &[u8],
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) {
-        // No caller has more than MAX_LEN.
-        let header = Header { leg, kind: Kind::Data, len: bytes.len() as u32 }.encode();
-        let parts = [&self.out[..], &header, bytes];
-        // A socket that has failed fails again for its carrier.
-        let written = write(&parts.map(IoSlice::new)).unwrap_or(0);
-        let waited = self.out.len();
-        self.put += (HEADER + bytes.len()) as u64;
-        self.sent += written as u64;
-        self.out.drain(..written.min(waited));
-        let written = written.saturating_sub(waited);
-        self.out.extend_from_slice(&header[written.min(HEADER)..]);
-        self.out.extend_from_slice(&bytes[written.saturating_sub(HEADER)..]);
-        self.pressing = !self.out.is_empty();
     }
 
     /// What a leg has received next, as it was read; nothing at its end.
@@ -259,7 +219,6 @@ impl Mux {
     pub(super) fn take(&mut self, into: &mut Vec<u8>) {
         if mem::take(&mut self.pressing) {
             mem::swap(&mut self.out, into);
-            self.writing = true;
         }
     }
 
@@ -274,7 +233,6 @@ impl Mux {
     /// What was taken last is with the socket: whoever waited for that is put into `wake`.
     pub(super) fn sent(&mut self, len: usize, wake: &mut Vec<Waker>) {
         self.sent += len as u64;
-        self.writing = false;
         for leg in mem::take(&mut self.waiting) {
             if let Some(state) = self.legs.get_mut(&leg) {
                 state.waits = false;

@@ -57,7 +57,7 @@ impl AsyncWrite for SharedLeg {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.with(|mux, leg| mux.write(leg, bytes, cx, |parts| self.shared.write.try_write_vectored(parts)))
+        self.with(|mux, leg| mux.write(leg, bytes, cx))
     }
 
     /// What was written goes out by itself.
