@@ -33,6 +33,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
+    // Before any connection: they have what it has when they come.
+    settle_socket(&SockRef::from(&socket))?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -132,7 +134,7 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        sync::{Notify, oneshot},
+        sync::{Notify, mpsc, oneshot},
     };
 
     use super::*;
@@ -157,15 +159,19 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = Arc::new(Notify::new());
+        let (has, mut options) = mpsc::unbounded_channel();
+        let early = TcpStream::connect(addr).await.unwrap();
         let metrics = Metrics::new("test");
         let mut server = tokio::spawn({
             let served = Arc::clone(&served);
             async move {
                 let stop = async { drop(stopped.await) };
                 serve(listener, stop, metrics, |mut stream, _| {
-                    let served = Arc::clone(&served);
+                    let (served, has) = (Arc::clone(&served), has.clone());
                     async move {
-                        assert!(stream.nodelay().unwrap());
+                        // Of the first one too, which came before anything was served.
+                        has.send((stream.nodelay().unwrap(), SockRef::from(&stream).keepalive().unwrap()))
+                            .unwrap();
                         let mut byte = [0];
                         let got = stream.read_exact(&mut byte).await;
                         assert!(got.is_ok(), "a connection that brings no byte makes this task panic");
@@ -176,7 +182,7 @@ mod tests {
                 .await;
             }
         });
-        drop(TcpStream::connect(addr).await.unwrap());
+        drop(early);
         let mut client = TcpStream::connect(addr).await.unwrap();
         let mut second = TcpStream::connect(addr).await.unwrap();
         second.write_all(b"2").await.unwrap();
@@ -184,6 +190,9 @@ mod tests {
         served.notified().await;
         stop.send(()).unwrap();
         while TcpStream::connect(addr).await.is_ok() {}
+        for _ in 0..3 {
+            assert_eq!(options.recv().await, Some((true, true)));
+        }
         assert!(!server.is_finished(), "one connection is still held");
         client.write_all(b"1").await.unwrap();
         assert_eq!(client.read_u8().await.unwrap(), b'1');

@@ -37,6 +37,7 @@ pub(super) async fn run(args: &CheckArgs) -> anyhow::Result<()> {
         report.told(read)?;
     }
     match args.jwt.open(&args.clients.key) {
+        Ok(Some(file)) if file.is_secret() => report.good("--jwt-keys is one shared secret for tokens")?,
         Ok(Some(file)) => report.good(format!("--jwt-keys has {} keys for tokens", file.keys()))?,
         Ok(None) => {}
         Err(error) => report.bad(error)?,

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Response, header, request::Parts};
+use http::{HeaderName, Method, Response, header, request::Parts};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -79,6 +79,14 @@ impl Routes {
                     "forbidden",
                     "calls that change something are answered from loopback only",
                 ));
+            } else if route.method != Method::GET
+                && BROWSER.iter().any(|name| head.headers.contains_key(name))
+            {
+                return Err(Problem::new(
+                    403,
+                    "forbidden",
+                    "calls that change something are not answered to web pages",
+                ));
             } else {
                 return Ok((route, tail.to_owned()));
             }
@@ -100,6 +108,9 @@ impl Routes {
         self
     }
 }
+
+/// What browsers send, and nobody else: any page may have one post to a port that was forwarded to this machine.
+const BROWSER: [HeaderName; 2] = [header::ORIGIN, HeaderName::from_static("sec-fetch-site")];
 
 struct Route {
     method: Method,
@@ -215,7 +226,7 @@ pub struct Problem {
     status: u16,
     kind: &'static str,
     members: Map<String, Value>,
-    header: Option<(header::HeaderName, String)>,
+    header: Option<(HeaderName, String)>,
 }
 
 impl Problem {
@@ -238,7 +249,7 @@ impl Problem {
 
     /// Adds a header. There is room for one.
     #[must_use]
-    pub fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.header = Some((name, value.into()));
         self
     }

@@ -342,52 +342,57 @@ impl Core {
             opened = self.open(node, &head, handshake) => opened,
             () = self.health.suspected(node), if !suspect => return Err(Failed::Node),
         };
-        let failure = match opened {
+        match opened {
             Ok(Opened::Upgraded(up)) => {
                 let accepted = up.answer.movable();
                 let sidecar = accepted.state().is_some();
                 self.health.answered(node, accepted.state());
                 let own = self.is_local(node);
                 let (node, io, leftover) = (node.clone(), up.io, up.leftover);
-                return Ok(Routed::Leg(Box::new(Dialed {
-                    node,
-                    io,
-                    leftover,
-                    accepted,
-                    nonce,
-                    sidecar,
-                    moved,
-                    own,
-                })));
+                Ok(Routed::Leg(Box::new(Dialed { node, io, leftover, accepted, nonce, sidecar, moved, own })))
             }
             Ok(Opened::Answered(answered)) if answered.head.sidecar_error().is_none() => {
-                return Ok(Routed::Answered(Box::new(answered)));
+                Ok(Routed::Answered(Box::new(answered)))
             }
             Ok(Opened::Answered(answered)) => {
                 self.health.answered(node, answered.head.state());
-                if answered.head.sidecar_error() == Some(&*SidecarRefusal::AppSilent.to_string()) {
-                    self.metrics.failures(UpstreamFailure::Declined).inc();
-                    return Err(Failed::Node);
-                }
-                UpstreamFailure::Declined
+                let error = answered.head.sidecar_error();
+                let silent = [SidecarRefusal::AppSilent, SidecarRefusal::AppTimedOut];
+                let silent = silent.iter().any(|refusal| error == Some(&*refusal.to_string()));
+                self.blame(node, UpstreamFailure::Declined, !silent);
+                Err(Failed::Node)
             }
-            Err(Unopened::Dial(DialError::TimedOut)) => UpstreamFailure::DialTimeout,
-            Err(Unopened::Dial(_)) => UpstreamFailure::Refused,
-            Err(Unopened::Open(OpenError::TimedOut)) => UpstreamFailure::HandshakeTimeout,
-            Err(Unopened::Open(OpenError::Lost(_))) => {
-                // A client whose handshake makes an app hang up must not take nodes from others; a node that is really
-                // gone refuses the next dial.
-                self.metrics.failures(UpstreamFailure::Reset).inc();
-                return Err(Failed::Node);
+            Err(failure) => Err(self.unopened(node, &failure)),
+        }
+    }
+
+    fn unopened(&self, node: &NodeId, failure: &Unopened) -> Failed {
+        let (failure, suspect) = match failure {
+            Unopened::Dial(DialError::TimedOut) => (UpstreamFailure::DialTimeout, true),
+            Unopened::Dial(_) => (UpstreamFailure::Refused, true),
+            Unopened::Open(OpenError::TimedOut) => {
+                // If it has said something meanwhile, if only to a probe, this handshake is to blame.
+                let silent = self.health.pulse(node).age() >= self.dial.handshake_timeout;
+                (UpstreamFailure::HandshakeTimeout, silent)
             }
-            Err(Unopened::Open(OpenError::Nonsense(what))) => {
-                self.metrics.failures(UpstreamFailure::Invalid).inc();
-                return Err(Failed::Nonsense(what.what()));
+            // A node that is really gone refuses the next dial.
+            Unopened::Open(OpenError::Lost(_)) => (UpstreamFailure::Reset, false),
+            Unopened::Open(OpenError::Nonsense(what)) => {
+                self.blame(node, UpstreamFailure::Invalid, false);
+                return Failed::Nonsense(what.what());
             }
         };
+        self.blame(node, failure, suspect);
+        Failed::Node
+    }
+
+    /// Counts a node's failure. It is made suspect only by what no client's handshake can bring about: else a single
+    /// hostile client could take every node from all others.
+    fn blame(&self, node: &NodeId, failure: UpstreamFailure, suspect: bool) {
         self.metrics.failures(failure).inc();
-        self.health.suspect(node, false);
-        Err(Failed::Node)
+        if suspect {
+            self.health.suspect(node, false);
+        }
     }
 
     async fn open(

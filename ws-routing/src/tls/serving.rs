@@ -90,6 +90,8 @@ impl Serving {
     ///
     /// Dropping the future closes the connection.
     pub async fn accept(&self, io: TcpStream) -> io::Result<TlsStream> {
+        // Who says nothing takes no room.
+        io.readable().await?;
         let _room =
             self.room.try_acquire().map_err(|_| io::Error::other("too many handshakes are under way"))?;
         Ok(TlsStream(Box::new(self.handshake(io)?.await?)))

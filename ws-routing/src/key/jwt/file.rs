@@ -61,7 +61,13 @@ impl KeysFile {
 
     fn take(&self, content: Result<Vec<u8>, BadKeysFile>, first: bool) {
         let path = self.path.display();
-        match content.and_then(|content| Ok(KeySet::parse(&content)?)) {
+        let keys = content.and_then(|content| Ok(KeySet::parse(&content)?));
+        // Whatever a fetcher writes in place of a JWKS that it did not get would be a secret that others know.
+        let was_jwks = !self.verifier.load().keys().is_secret();
+        match keys.and_then(|keys| match keys.is_secret() && was_jwks {
+            true => Err(BadKeys::NoLongerJwks.into()),
+            false => Ok(keys),
+        }) {
             Ok(keys) => {
                 if !first {
                     tracing::info!(%path, keys = keys.len(), "keys of tokens have changed");
@@ -79,6 +85,12 @@ impl KeysFile {
                 tracing::warn!(error, %path, "keys of tokens stay as they are");
             }
         }
+    }
+
+    /// Whether it is one shared secret now, and no JWKS.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.verifier.load().keys().is_secret()
     }
 
     /// How many keys there are now.

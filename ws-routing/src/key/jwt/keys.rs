@@ -18,7 +18,11 @@ pub struct KeySet {
     keys: Box<[Named]>,
     /// The first key of a JWKS that was passed over though it is for us, and what is wrong with it.
     fault: Option<BadKeys>,
+    secret: bool,
 }
+
+/// How a key in PEM begins, whatever stands before it.
+const PEM: &[u8] = b"-----BEGIN";
 
 impl KeySet {
     /// The most keys that a set may have.
@@ -40,8 +44,12 @@ impl KeySet {
         if text.starts_with(b"{") {
             return Self::parse_jwks(text);
         }
-        if text.starts_with(b"-----BEGIN") {
+        // What is public, or an error's page in place of what was asked for, must never become a secret.
+        if text.windows(PEM.len()).any(|part| part == PEM) {
             return Err(BadKeys::Pem);
+        }
+        if text.starts_with(b"[") || text.starts_with(b"<") || text.starts_with(b"\xef\xbb\xbf") {
+            return Err(BadKeys::NoSecret);
         }
         let secret = content.strip_suffix(b"\n").unwrap_or(content);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
@@ -49,7 +57,7 @@ impl KeySet {
             [] => Err(BadKeys::Empty),
             secret => {
                 let keys = Box::new([Named { kid: None, material: Material::hs256(secret) }]);
-                Ok(Self { keys, fault: None })
+                Ok(Self { keys, fault: None, secret: true })
             }
         }
     }
@@ -72,7 +80,7 @@ impl KeySet {
         }
         match keys.is_empty() {
             true => Err(fault.unwrap_or(BadKeys::NoneUsable)),
-            false => Ok(Self { keys: keys.into(), fault }),
+            false => Ok(Self { keys: keys.into(), fault, secret: false }),
         }
     }
 
@@ -80,6 +88,12 @@ impl KeySet {
     #[must_use]
     pub const fn fault(&self) -> Option<&BadKeys> {
         self.fault.as_ref()
+    }
+
+    /// Whether it is one shared secret, and no JWKS.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        self.secret
     }
 
     /// How many there are.
@@ -95,18 +109,17 @@ impl KeySet {
         self.keys.iter().any(|key| matches!(key.material, Material::Hs256 { short: true, .. }))
     }
 
-    /// The keys that may have signed a token of this header: those of its algorithm and, if it names one, of that name
-    /// or none.
+    /// The keys that may have signed a token of this header: those of its algorithm and, if it names one, of that name,
+    /// then those of none.
     pub(super) fn candidates(
         &self,
         algorithm: Algorithm,
         kid: Option<&str>,
     ) -> impl Iterator<Item = &Material> {
-        let fits = move |key: &&Named| {
-            let named = kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid;
-            key.material.algorithm() == algorithm && named
-        };
-        self.keys.iter().filter(fits).map(|key| &key.material).take(Self::TRIED)
+        let all = move || self.keys.iter().filter(move |key| key.material.algorithm() == algorithm);
+        let named = all().filter(move |key| kid.is_some() && key.kid.as_deref() == kid);
+        let others = all().filter(move |key| kid.is_none() || key.kid.is_none());
+        named.chain(others).map(|key| &key.material).take(Self::TRIED)
     }
 }
 
@@ -283,6 +296,14 @@ pub enum BadKeys {
     /// It is PEM, whose text would be no secret.
     #[error("is PEM: expected a JWKS or a secret")]
     Pem,
+    /// It begins as no secret does that anybody chose: as a list, a page, or with a byte order mark.
+    #[error(
+        "is neither a JWKS nor a secret: it begins as a list, a page or a text with a byte order mark does"
+    )]
+    NoSecret,
+    /// What was a JWKS is a secret now: whoever wrote it had better be asked.
+    #[error("was a JWKS and is a secret now: that takes a restart")]
+    NoLongerJwks,
     /// That key, counted from 1, is not what its kind says.
     #[error("key {0} {1}")]
     Key(usize, &'static str),

@@ -290,6 +290,10 @@ fn a_file_gives_keys_or_says_why_not() {
     assert_eq!(count("{\"keys\": 1}"), Err(BadKeys::Json));
     assert_eq!(count("{"), Err(BadKeys::Json));
     assert_eq!(count("-----BEGIN PUBLIC KEY-----\n"), Err(BadKeys::Pem));
+    assert_eq!(count("Public-Key: (2048 bit)\n-----BEGIN PUBLIC KEY-----\n"), Err(BadKeys::Pem));
+    for public in ["[{}]", "<html>no such host</html>", "\u{feff}{\"keys\":[]}"] {
+        assert_eq!(count(public), Err(BadKeys::NoSecret), "{public}");
+    }
     assert_eq!(set(&[&oct; KeySet::MOST + 1]), Err(BadKeys::TooMany(101)));
 }
 

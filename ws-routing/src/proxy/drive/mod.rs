@@ -1,5 +1,6 @@
 //! The shell around the relay of one client's connection: sockets, time and dials. One task drives it.
 
+mod clock;
 mod errands;
 mod tally;
 
@@ -24,7 +25,7 @@ use super::{
     fence,
     health::Pulse,
     moves::Orders,
-    relay::{Action, Blocked, DialFailure, Edge, End, Nonce, Slot},
+    relay::{Action, DialFailure, Edge, End, Nonce, Slot},
     sockets::Sockets,
     wire::Wire,
 };
@@ -61,8 +62,9 @@ pub(crate) struct Drive<C> {
     /// The time of this poll: looking at the clock for each part would cost more than most parts do.
     now: Duration,
     timer: Pin<Box<Sleep>>,
-    /// When the timer goes off.
+    /// When something is due, and whether that was found while bytes only passed.
     alarm: Duration,
+    settled: bool,
     finishing: Option<End>,
     counted: u64,
     /// Which view and health the machine was told of; 0: none.
@@ -104,6 +106,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             now: Duration::ZERO,
             timer: Box::pin(sleep_until(epoch)),
             alarm: Duration::ZERO,
+            settled: false,
             finishing: None,
             counted: 0,
             generation: 0,
@@ -125,6 +128,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             busy |= self.step(cx, Self::watch_next);
         }
         if !self.runs_steadily() {
+            self.settled = false;
             busy |= self.step(cx, Self::tick);
         }
         if self.reconsider {
@@ -151,18 +155,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             busy |= self.step(cx, part);
         }
         busy
-    }
-
-    /// Whether bytes only pass, and nothing is due yet: then no clock needs to be looked at. They make what is due come
-    /// later, never sooner.
-    fn runs_steadily(&self) -> bool {
-        self.now < self.alarm && self.sockets.blocked() == Blocked::default() && self.machine.runs_steadily()
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>) -> bool {
-        let (now, blocked) = (self.now, self.sockets.blocked());
-        self.machine.tick(now, blocked, &mut self.sockets.ports(cx));
-        false
     }
 
     fn take_orders(&mut self, cx: &mut Context<'_>) {
@@ -215,6 +207,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         self.errands().heading = Some((dialed.node, reason));
         self.sockets.next = Some(Box::new(Wire::new(dialed.io, &dialed.leftover)));
         self.machine.connected(now, leg, same, &mut self.sockets.ports(cx));
+        // What was delivered again, before an ending forgets it.
+        self.count_messages();
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
@@ -430,35 +424,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             if self.round(cx) {
                 continue;
             }
-            let steadily = self.runs_steadily() && !self.reconsider;
-            // Polled all the same: it may be another task that is to be woken.
-            if steadily && self.timer.as_mut().poll(cx).is_pending() || !self.wait(cx) {
+            if self.runs_steadily() && !self.reconsider {
+                // It may be another task that is to be woken.
+                if self.timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            if !self.wait(cx) {
                 return Poll::Pending;
             }
             self.now = self.epoch.elapsed();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Arms the one timer; whether something is due already.
-    fn wait(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.now;
-        let retry = self.machine.retry_at();
-        if retry.is_some_and(|at| at <= now) && self.machine.can_move(now) {
-            self.reconsider = true;
-        }
-        let Some(due) = [self.machine.deadline(), retry.filter(|at| *at > now)].into_iter().flatten().min()
-        else {
-            self.alarm = Duration::MAX;
-            return self.reconsider;
-        };
-        // A timer that goes off too early costs one look; setting it anew for each message would cost more.
-        if self.alarm > due || self.alarm <= now {
-            self.alarm = due;
-            self.timer.as_mut().reset(self.epoch + due);
-        }
-        self.reconsider || self.timer.as_mut().poll(cx).is_ready()
     }
 
     fn poll_finish(&mut self, end: End, cx: &mut Context<'_>) -> Poll<End> {

@@ -32,7 +32,7 @@ use crate::{
 /// How long a client that is told to go, and has no stream, may stay.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How many more handshakes a client may take back before they are answered than it lets be answered.
+/// How many more handshakes a client may take back before they are answered than become connections.
 const ABANDONED: u32 = 100;
 
 /// Serves a connection on which HTTP/2 was agreed, the first bytes of which are to be there at `until`.
@@ -123,7 +123,8 @@ async fn begun(drain: Option<&Drain>) {
 fn count(ended: Result<Fate, JoinError>, abandoned: u32) -> u32 {
     match ended {
         Ok(Fate::Abandoned) => abandoned + 1,
-        Ok(Fate::Answered) => abandoned.saturating_sub(1),
+        Ok(Fate::Relayed) => abandoned.saturating_sub(1),
+        Ok(Fate::Answered) => abandoned,
         Err(error) => {
             serve::report(&error);
             abandoned
@@ -134,6 +135,9 @@ fn count(ended: Result<Fate, JoinError>, abandoned: u32) -> u32 {
 /// What became of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
+    /// It was a client's connection.
+    Relayed,
+    /// It was to be none: that costs too little to make up for what was taken back.
     Answered,
     /// The client has taken it back before.
     Abandoned,
@@ -156,11 +160,18 @@ async fn handle(
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return Fate::Abandoned,
     };
     match admitted {
-        Ok(Admitted::Leg(opened)) => relay(&proxy, opened, body, respond, began).await,
+        Ok(Admitted::Leg(opened)) => {
+            relay(&proxy, opened, body, respond, began).await;
+            return Fate::Relayed;
+        }
         Ok(Admitted::Answered(answered, _place)) => {
             forward(*answered, body, respond, proxy.stall_timeout()).await;
         }
-        Err(refusal) => refuse(&proxy, &refusal, body, respond).await,
+        Err(refusal) => {
+            // Its bytes are nobody's.
+            drop(body);
+            refuse(&proxy, &refusal, respond);
+        }
     }
     Fate::Answered
 }
@@ -200,15 +211,14 @@ async fn forward(
     let _ = io.shutdown().await;
 }
 
-async fn refuse(proxy: &Proxy, refusal: &Refusal, body: RecvStream, mut respond: SendResponse<Bytes>) {
+fn refuse(proxy: &Proxy, refusal: &Refusal, mut respond: SendResponse<Bytes>) {
     proxy.count_refusal(refusal);
     let (parts, text) = refusal.response().into_parts();
     let mut head = Response::new(());
     *head.status_mut() = parts.status;
     *head.headers_mut() = answer::without_connection(parts.headers);
-    let Ok(send) = respond.send_response(head, false) else { return };
-    let mut io = Stream::new(send, body);
-    // Nobody is left to be told when this fails.
-    let _ = timeout(proxy.stall_timeout(), io.write_all(&text)).await;
-    let _ = io.shutdown().await;
+    if let Ok(mut send) = respond.send_response(head, false) {
+        // Nobody is left to be told when this fails.
+        let _ = send.send_data(text, true);
+    }
 }

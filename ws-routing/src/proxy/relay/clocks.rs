@@ -72,6 +72,11 @@ impl Liveness {
         *self = Self::new(now);
     }
 
+    /// Whether it was asked, and nothing has come since.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
     pub(crate) fn check(&mut self, now: Duration, patience: Patience) -> Check {
         if now < self.deadline(patience) {
             return Check::Fine;

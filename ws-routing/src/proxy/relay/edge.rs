@@ -155,6 +155,8 @@ impl Edge {
             && self.kept.is_none()
             && self.blocked == Blocked::default()
             && self.client.stalled.is_none()
+            && !self.client.life.is_asked()
+            && !self.current.as_ref().is_some_and(|leg| leg.life.is_asked())
             && self.client.decoder.at_frame()
             && self.at_client_frame()
     }

@@ -181,8 +181,9 @@ fn unpaced(io: &TcpStream) {
     {
         let io = SockRef::from(io);
         if io.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr")) {
+            let set = io.set_tcp_congestion(b"reno");
             // One that is not to be had is no reason to do without the trunk.
-            let _ = io.set_tcp_congestion(b"reno");
+            tracing::debug!(reno = set.is_ok(), "a trunk is not paced by BBR");
         }
     }
     #[cfg(not(target_os = "linux"))]

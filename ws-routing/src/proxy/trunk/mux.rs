@@ -118,6 +118,8 @@ impl Mux {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
         let len = bytes.len().min(state.credit).min(MAX_LEN);
+        // What fills it need not have pressed until now.
+        self.pressing |= full;
         if full || len == 0 {
             state.writer = Some(cx.waker().clone());
             if full && !mem::replace(&mut state.waits, true) {
