@@ -328,6 +328,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_web_page_changes_nothing() {
+        for (method, name, status) in
+            [("POST", "origin", 403), ("POST", "sec-fetch-site", 403), ("GET", "origin", 200)]
+        {
+            let request = Request::builder().method(method).uri("/v1/things/a").header(name, "null");
+            let head = request.body(()).unwrap().into_parts().0;
+            let answer = routes().answer(LOOPBACK.parse().unwrap(), head).await;
+            assert_eq!(answer.status().as_u16(), status, "{method} {name}");
+        }
+    }
+
+    #[tokio::test]
     async fn only_loopback_changes_anything() {
         for (peer, status) in [
             (LOOPBACK, 200),
