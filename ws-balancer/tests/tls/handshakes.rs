@@ -120,8 +120,12 @@ async fn who_does_not_finish_the_handshake_is_closed_in_its_time() {
         cluster.balancer.usage().descriptors <= before + 2
     })
     .await;
-    let page = cluster.balancer.admin("/metrics").await.text();
-    assert!(page.contains("ws_tls_handshakes_total{result=\"timed_out\"} 200"), "{page}");
+    // The last of them is counted just after it is closed.
+    eventually(secs(10), "all of them are counted", async || {
+        let page = cluster.balancer.admin("/metrics").await.text();
+        page.contains("ws_tls_handshakes_total{result=\"timed_out\"} 200")
+    })
+    .await;
 
     // The time is one for TLS and for what is behind it.
     for alpn in ["http/1.1", "h2"] {
