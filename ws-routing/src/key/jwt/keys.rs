@@ -10,7 +10,7 @@ use ring::{
         UnparsedPublicKey,
     },
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// The keys of a JWKS, or one shared secret.
 #[derive(Clone)]
@@ -48,7 +48,11 @@ impl KeySet {
         if text.windows(PEM.len()).any(|part| part == PEM) {
             return Err(BadKeys::Pem);
         }
-        if text.starts_with(b"[") || text.starts_with(b"<") || text.starts_with(b"\xef\xbb\xbf") {
+        let page = [&b"<!"[..], b"<html", b"<?xml"]
+            .iter()
+            .any(|tag| text.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag)));
+        let list = text.starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(text).is_ok();
+        if page || list || text.starts_with(b"\xef\xbb\xbf") {
             return Err(BadKeys::NoSecret);
         }
         let secret = content.strip_suffix(b"\n").unwrap_or(content);
@@ -296,10 +300,8 @@ pub enum BadKeys {
     /// It is PEM, whose text would be no secret.
     #[error("is PEM: expected a JWKS or a secret")]
     Pem,
-    /// It begins as no secret does that anybody chose: as a list, a page, or with a byte order mark.
-    #[error(
-        "is neither a JWKS nor a secret: it begins as a list, a page or a text with a byte order mark does"
-    )]
+    /// It is what nobody chose as a secret: a list in JSON, a page, or a text that begins with a byte order mark.
+    #[error("is neither a JWKS nor a secret, but a list, a page or a text with a byte order mark")]
     NoSecret,
     /// What was a JWKS is a secret now: whoever wrote it had better be asked.
     #[error("was a JWKS and is a secret now: that takes a restart")]
