@@ -1,5 +1,7 @@
 //! A bare WebSocket echo server: what stands behind the proxies that are compared.
 
+use std::ops::Range;
+
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha1::{Digest as _, Sha1};
@@ -8,7 +10,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::load::{head, mask, message};
+use crate::load::{mask, message};
 
 /// Echoes whatever connects, for ever.
 ///
@@ -64,20 +66,17 @@ pub async fn serve_http(listener: TcpListener) -> Result<()> {
 /// Echoes what comes on one connection, from its handshake to its end.
 pub(crate) async fn echo<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) -> Result<()> {
     let mut read = handshake(&mut io).await?;
-    let mut out = Vec::new();
     loop {
         let mut done = 0;
-        while let Some(len) = answer(&read[done..], &mut out) {
+        while let Some((answer, len)) = answer(&mut read[done..]) {
+            let answer = &read[done..][answer];
+            io.write_all(answer).await?;
+            if answer.first() == Some(&0x88) {
+                return Ok(());
+            }
             done += len;
         }
         read.drain(..done);
-        if !out.is_empty() {
-            io.write_all(&out).await?;
-            if out[0] == 0x88 {
-                return Ok(());
-            }
-            out.clear();
-        }
         if io.read_buf(&mut read).await? == 0 {
             return Ok(());
         }
@@ -114,8 +113,9 @@ async fn handshake<I: AsyncRead + AsyncWrite + Unpin>(io: &mut I) -> Result<Vec<
     Ok(read.split_off(end))
 }
 
-/// Appends the answer to the masked frame at the beginning; how long that frame is, if it is whole.
-fn answer(bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+/// Makes the masked frame at the beginning the answer to it, where it is; where in the frame that begins and ends, and
+/// how long the frame is, if it is whole.
+fn answer(bytes: &mut [u8]) -> Option<(Range<usize>, usize)> {
     let (&first, &len) = (bytes.first()?, bytes.get(1)?);
     let (start, len) = match len & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
@@ -123,17 +123,16 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         len => (2, usize::from(len)),
     };
     let key: [u8; 4] = bytes.get(start..start + 4)?.try_into().ok()?;
-    let payload = bytes.get(start + 4..start + 4 + len)?;
+    let end = start + 4 + len;
+    mask(bytes.get_mut(start + 4..end)?, key);
+    // The same header, without the key.
+    bytes.copy_within(..start, 4);
+    bytes[5] &= 0x7f;
     // Data and Closes go back as they came, a ping as a pong; a pong is not answered.
-    let first = match first & 0x0f {
-        10 => return Some(start + 4 + len),
-        9 => 0x8a,
-        _ => first,
-    };
-    out.push(first);
-    head(out, 0, len);
-    let at = out.len();
-    out.extend_from_slice(payload);
-    mask(&mut out[at..], key);
-    Some(start + 4 + len)
+    match first & 0x0f {
+        10 => return Some((end..end, end)),
+        9 => bytes[4] = 0x8a,
+        _ => {}
+    }
+    Some((4..end, end))
 }

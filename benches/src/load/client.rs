@@ -160,7 +160,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
 }
 
 /// Appends the length of a frame's payload, with `flag` (the mask bit).
-pub(crate) fn head(frame: &mut Vec<u8>, flag: u8, len: usize) {
+fn head(frame: &mut Vec<u8>, flag: u8, len: usize) {
     match len {
         0..126 => frame.push(flag | len as u8),
         126..65536 => {

@@ -5,7 +5,7 @@ mod echo;
 mod post;
 
 pub use client::Client;
-pub(crate) use client::{head, mask};
+pub(crate) use client::mask;
 pub use echo::{Echo, Echoed};
 pub(crate) use post::message;
 pub use post::{Poster, get};

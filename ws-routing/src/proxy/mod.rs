@@ -2,7 +2,7 @@
 //! changes, the far end changes behind the client's connection.
 //!
 //! Reading order: `service` (one client's way through), `core` (which node, and how a leg is opened), `relay` (the
-//! machine), `drive` (its shell), `serving` (what a
+//! machine), `drive` (its shell), `wire` and `memory` (a socket and what is in flight around it), `serving` (what a
 //! connection's task holds), `trunk` (legs that share connections), `moves` and `probes` (what makes connections
 //! move), `tls` and `http2` (clients that come by them), `journal` and `watch` (what can be seen of it), [`error`] (the
 //! one table from failure to status or close code).
@@ -22,6 +22,7 @@ mod health;
 mod http2;
 mod journal;
 mod leg;
+mod memory;
 mod moves;
 mod network;
 mod probes;

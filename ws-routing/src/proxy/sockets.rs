@@ -1,13 +1,14 @@
 //! The sockets of one client's connection, and how the relay writes to them.
 
-use std::task::Context;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     leg::LegStream,
     relay::{Blocked, Outputs, Slot},
-    wire::Wire,
+    wire::{Input, Wire},
 };
 
 /// The sockets of one connection.
@@ -37,7 +38,25 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
     }
 
     pub(super) fn ports<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> Ports<'a, 'b, C> {
-        Ports { sockets: self, cx }
+        Ports { sockets: self, cx, lent: None }
+    }
+
+    /// Reads what the client says: [`Wire::read`].
+    pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let input = self.client.read(cx);
+        match &self.current {
+            Some(leg) if leg.borrows() => input.map(Input::into_lent),
+            _ => input,
+        }
+    }
+
+    /// As [`Sockets::ports`], for a machine that is given `input`.
+    pub(super) fn ports_for<'a, 'b>(
+        &'a mut self,
+        cx: &'a mut Context<'b>,
+        input: &'a Input,
+    ) -> Ports<'a, 'b, C> {
+        Ports { sockets: self, cx, lent: input.lent() }
     }
 }
 
@@ -45,6 +64,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
 pub(super) struct Ports<'a, 'b, C> {
     sockets: &'a mut Sockets<C>,
     cx: &'a mut Context<'b>,
+    /// What is written may be a part of this.
+    lent: Option<&'a Bytes>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
@@ -58,7 +79,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
             Slot::Next => self.sockets.next.as_deref_mut(),
         };
         if let Some(leg) = leg {
-            leg.put(self.cx, bytes);
+            leg.put_lent(self.cx, bytes, self.lent);
         }
     }
 }

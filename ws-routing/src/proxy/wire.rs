@@ -1,7 +1,6 @@
 //! One socket of a relay: what was read and not consumed, what was put and not written, and nothing while it is idle.
 
 use std::{
-    cell::Cell,
     io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::leg::LegStream;
+use super::{
+    leg::LegStream,
+    memory::{self, LENT_FROM, READ},
+};
 use crate::{frame::MAX_HEADER, proxy::relay::BUFFER};
 
 /// A socket with the bytes in flight around it.
@@ -51,9 +53,9 @@ pub(crate) struct Input {
 enum Source {
     /// In the wire's own buffer: some were held.
     Held(Vec<u8>),
-    /// In the first so many of the thread's.
-    Scratch(Vec<u8>, usize),
-    /// Where the leg's trunk has read them.
+    /// The first so many in memory of the thread.
+    Thread(Vec<u8>, usize),
+    /// Where they were read, by the leg's trunk or by us: they may be kept, and cost no copy.
     Lent(Bytes),
 }
 
@@ -74,18 +76,31 @@ impl Input {
         self.fresh
     }
 
+    /// The same, such that what is large of it may be kept.
+    pub(crate) fn into_lent(self) -> Self {
+        match self.source {
+            Source::Thread(block, len) if len >= LENT_FROM => {
+                Self { source: Source::Lent(memory::lend(block, len)), ..self }
+            }
+            source => Self { source, ..self },
+        }
+    }
+
+    /// Where its bytes are, if they may be kept.
+    pub(crate) fn lent(&self) -> Option<&Bytes> {
+        match &self.source {
+            Source::Lent(bytes) => Some(bytes),
+            Source::Held(_) | Source::Thread(..) => None,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.source {
             Source::Held(bytes) => bytes,
-            Source::Scratch(bytes, len) => &bytes[..*len],
+            Source::Thread(block, len) => &block[..*len],
             Source::Lent(bytes) => bytes,
         }
     }
-}
-
-thread_local! {
-    /// Where idle connections read: none of them holds a buffer of its own.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -193,19 +208,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if self.parked {
             return Poll::Pending;
         }
-        let read = if self.holds() == 0 { self.read_scratch(cx) } else { self.read_behind(cx) };
+        let read = if self.holds() == 0 { self.read_fresh(cx) } else { self.read_behind(cx) };
         self.parked = read.is_pending();
         read
     }
 
-    fn read_scratch(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        let mut bytes = SCRATCH.take();
-        bytes.resize(BUFFER + MAX_HEADER, 0);
-        let read = read(&mut self.io, cx, &mut bytes);
+    fn read_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let mut block = memory::take();
+        let read = read(&mut self.io, cx, &mut block);
         match read {
-            Poll::Ready(n) if n > 0 => Poll::Ready(Input { source: Source::Scratch(bytes, n), fresh: n }),
+            Poll::Ready(n) if n > 0 => Poll::Ready(Input { source: Source::Thread(block, n), fresh: n }),
             _ => {
-                SCRATCH.set(bytes);
+                memory::give_back(block);
                 read.map(|_| Input::default())
             }
         }
@@ -214,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn read_behind(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let held = &mut self.flight.get_or_insert_default().held;
         let before = held.len();
-        let room = (BUFFER + MAX_HEADER).saturating_sub(before).max(MAX_HEADER);
+        let room = READ.saturating_sub(before).max(MAX_HEADER);
         held.resize(before + room, 0);
         let read = read(&mut self.io, cx, &mut held[before..]);
         let n = if let Poll::Ready(n) = read { n } else { 0 };
@@ -230,9 +244,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 self.flight.get_or_insert_default().held = bytes;
             }
             Source::Held(_) => self.land(),
-            Source::Scratch(bytes, len) => {
-                self.hold(&bytes[taken.min(len)..len]);
-                SCRATCH.set(bytes);
+            Source::Thread(block, len) => {
+                self.hold(&block[taken.min(len)..len]);
+                memory::give_back(block);
             }
             Source::Lent(bytes) => self.hold(&bytes[taken.min(bytes.len())..]),
         }
@@ -284,6 +298,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 }
 
 impl Wire<LegStream> {
+    /// Whether what is put may be kept, and not copied.
+    pub(crate) fn borrows(&self) -> bool {
+        matches!(self.io, LegStream::Shared(_))
+    }
+
+    /// As [`Wire::put`], without a copy of what is large and a part of `lent`, where the leg shares its connection.
+    pub(crate) fn put_lent(&mut self, cx: &mut Context<'_>, bytes: &[u8], lent: Option<&Bytes>) {
+        if bytes.len() < LENT_FROM || self.broken || self.has_pending() {
+            return self.put(cx, bytes);
+        }
+        let (LegStream::Shared(leg), Some(mut lent)) =
+            (&mut self.io, lent.and_then(|lent| part(lent, bytes)))
+        else {
+            return self.put(cx, bytes);
+        };
+        while !lent.is_empty() {
+            match leg.poll_give(cx, &mut lent) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return self.breaks(),
+                Poll::Pending => return self.put(cx, &lent),
+            }
+        }
+    }
+
     /// As [`Wire::read`], without a copy where the leg's trunk lends what it has read.
     pub(crate) fn read_leg(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let LegStream::Shared(leg) = &mut self.io else { return self.read(cx) };
@@ -300,6 +338,12 @@ impl Wire<LegStream> {
         self.hold(&bytes);
         Poll::Ready(Input { fresh, ..self.held() })
     }
+}
+
+/// The part of `all` that `bytes` are, if they are one.
+fn part(all: &Bytes, bytes: &[u8]) -> Option<Bytes> {
+    let (outer, inner) = (all.as_ptr_range(), bytes.as_ptr_range());
+    (outer.start <= inner.start && inner.end <= outer.end).then(|| all.slice_ref(bytes))
 }
 
 /// Reads once; 0 at the end, or when the socket is broken.

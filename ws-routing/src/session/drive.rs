@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
@@ -15,7 +16,12 @@ use super::{
 };
 use crate::{
     metrics::{Direction, Metrics},
-    proxy::{LegStream, error::CloseReason, relay::Blocked, wire::Wire},
+    proxy::{
+        LegStream,
+        error::CloseReason,
+        relay::Blocked,
+        wire::{Input, Wire},
+    },
     seeded::{self, Bug},
 };
 
@@ -196,7 +202,7 @@ impl<'a> Drive<'a> {
         if !self.machine.reads_app() || self.sockets.leg.blocked() {
             return false;
         }
-        let Poll::Ready(input) = self.sockets.app.read(cx) else { return false };
+        let Poll::Ready(input) = self.sockets.read_app(cx) else { return false };
         if input.is_empty() {
             self.machine.app_ended(&mut self.sockets.ports(cx));
             return true;
@@ -204,7 +210,7 @@ impl<'a> Drive<'a> {
         self.seated.seat().touch();
         self.metrics.bytes(Direction::ToClient).inc_by(input.fresh() as u64);
         let now = self.now;
-        let taken = self.machine.app_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        let taken = self.machine.app_bytes(now, input.bytes(), &mut self.sockets.ports_for(cx, &input));
         self.sockets.app.give_back(input, taken);
         true
     }
@@ -306,7 +312,18 @@ impl Sockets {
     }
 
     fn ports<'s, 'b>(&'s mut self, cx: &'s mut Context<'b>) -> Ports<'s, 'b> {
-        Ports { sockets: self, cx }
+        Ports { sockets: self, cx, lent: None }
+    }
+
+    /// Reads what the app says: [`Wire::read`].
+    fn read_app(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let input = self.app.read(cx);
+        if self.leg.borrows() { input.map(Input::into_lent) } else { input }
+    }
+
+    /// As [`Sockets::ports`], for a machine that is given `input`.
+    fn ports_for<'s, 'b>(&'s mut self, cx: &'s mut Context<'b>, input: &'s Input) -> Ports<'s, 'b> {
+        Ports { sockets: self, cx, lent: input.lent() }
     }
 }
 
@@ -314,11 +331,13 @@ impl Sockets {
 struct Ports<'s, 'b> {
     sockets: &'s mut Sockets,
     cx: &'s mut Context<'b>,
+    /// What is written may be a part of this.
+    lent: Option<&'s Bytes>,
 }
 
 impl Outputs for Ports<'_, '_> {
     fn leg(&mut self, bytes: &[u8]) {
-        self.sockets.leg.put(self.cx, bytes);
+        self.sockets.leg.put_lent(self.cx, bytes, self.lent);
     }
 
     fn app(&mut self, bytes: &[u8]) {

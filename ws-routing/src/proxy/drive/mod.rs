@@ -279,14 +279,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if !reads || self.sockets.current.as_ref().is_some_and(Wire::blocked) {
             return false;
         }
-        let Poll::Ready(input) = self.sockets.client.read(cx) else { return false };
+        let Poll::Ready(input) = self.sockets.read_client(cx) else { return false };
         if input.is_empty() {
             let held = self.sockets.client.holds() > 0;
             self.machine.client_ended(now, held, &mut self.sockets.ports(cx));
             return true;
         }
         self.core.metrics().bytes(Direction::ToApp).inc_by(input.fresh() as u64);
-        let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports(cx));
+        let taken = self.machine.client_bytes(now, input.bytes(), &mut self.sockets.ports_for(cx, &input));
         self.sockets.client.give_back(input, taken);
         true
     }

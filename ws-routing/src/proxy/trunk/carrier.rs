@@ -17,7 +17,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Shared, SharedLeg, mux::Violation};
+use super::{Shared, SharedLeg, mux::Violation, output::Output};
 
 /// How much is read at once.
 const READ: usize = 128 * 1024;
@@ -31,8 +31,7 @@ pub(super) struct Carrier {
     /// What was read into before, and is again once no leg holds a part of it: memory that the allocator gives back and
     /// takes anew costs more than all else that is done with it.
     spare: BytesMut,
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     /// Everybody who is ready has had a chance to add to what is written next.
     gathered: bool,
     opened: Vec<u32>,
@@ -58,8 +57,7 @@ impl Carrier {
             shared: Arc::clone(&shared),
             input,
             spare: BytesMut::new(),
-            output: Vec::new(),
-            written: 0,
+            output: Output::default(),
             gathered: false,
             opened: Vec::new(),
             wake: Vec::new(),
@@ -113,22 +111,20 @@ impl Carrier {
 
     /// Writes what was taken; whether all of it is written.
     fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        while self.written < self.output.len() {
-            match self.shared.write.try_write(&self.output[self.written..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.written += n,
+        let write = &self.shared.write;
+        while !self.output.is_written() {
+            match self.output.write(|one| write.try_write(one), |many| write.try_write_vectored(many)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.shared.write.as_ref().poll_write_ready(cx)?.is_pending() {
+                    if write.as_ref().poll_write_ready(cx)?.is_pending() {
                         return Ok(false);
                     }
                 }
-                Err(error) => return Err(error),
+                written => written?,
             }
         }
-        if self.written > 0 {
-            self.shared.mux().sent(self.written, &mut self.wake);
+        if self.output.len() > 0 {
+            self.shared.mux().sent(self.output.len(), &mut self.wake);
             self.output.clear();
-            self.written = 0;
             self.wake_all();
         }
         Ok(true)

@@ -5,13 +5,15 @@
 //! stream of its own, beginning with its handshake as on a connection of its own, with a window of 64 KiB each way:
 //! whoever does not read holds up nobody else.
 //!
-//! Reading order: `frame` (the eight bytes before whatever a leg says), `mux` (the legs, without a socket), `stream` (one
+//! Reading order: `frame` (the eight bytes before whatever a leg says), `mux` (the legs, without a socket),
+//! `output` (what they have put), `stream` (one
 //! leg as its holder sees it), `carrier` (the socket), `trunks` (who opens them), `accept` (the far end).
 
 mod accept;
 mod carrier;
 mod frame;
 mod mux;
+mod output;
 mod stream;
 mod trunks;
 

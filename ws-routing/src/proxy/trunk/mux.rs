@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     io, mem,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,6 +13,7 @@ use tokio::io::ReadBuf;
 use super::{
     WINDOW,
     frame::{HEADER, Header, Kind, MAX_LEN},
+    output::Output,
 };
 
 /// So many bytes may wait for the socket; then legs have to wait.
@@ -27,7 +28,7 @@ const UNTAKEN: usize = 8 * 1024 * 1024;
 pub(super) struct Mux {
     legs: HashMap<u32, Leg, BuildHasherDefault<Spread>>,
     /// What waits to be written.
-    out: Vec<u8>,
+    out: Output,
     /// How many bytes were put into `out` so far, and how many of them the socket has taken.
     put: u64,
     sent: u64,
@@ -74,7 +75,7 @@ impl Mux {
     pub(super) fn new(most: usize) -> Self {
         Self {
             legs: HashMap::default(),
-            out: Vec::new(),
+            out: Output::default(),
             put: 0,
             sent: 0,
             pressing: false,
@@ -106,18 +107,37 @@ impl Mux {
         let leg = self.next;
         self.next += 1;
         self.legs.insert(leg, Leg::new());
-        self.frame(leg, Kind::Open, &[]);
+        self.header(leg, Kind::Open, 0);
+        self.pressing = true;
         Some(leg)
     }
 
     /// Takes bytes of a leg, as many as the far end and the backlog allow. They go out with those of all others who have
-    /// something to say: to copy a large message costs less than a write of its own, which wakes the far end for it alone.
+    /// something to say, large ones too: a write of its own wakes the far end for one message alone.
     pub(super) fn write(&mut self, leg: u32, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let len = ready!(self.admit(leg, bytes.len(), cx))?;
+        self.header(leg, Kind::Data, len);
+        self.out.copy(&bytes[..len]);
+        self.put += len as u64;
+        Poll::Ready(Ok(len))
+    }
+
+    /// As [`Mux::write`], without a copy: what was taken is gone from `bytes`.
+    pub(super) fn give(&mut self, leg: u32, bytes: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let len = ready!(self.admit(leg, bytes.len(), cx))?;
+        self.header(leg, Kind::Data, len);
+        self.out.lend(bytes.split_to(len));
+        self.put += len as u64;
+        Poll::Ready(Ok(()))
+    }
+
+    /// How many of so many bytes may be put now, which makes them pressing.
+    fn admit(&mut self, leg: u32, len: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let full = self.out.len() >= BACKLOG;
         let Some(state) = self.legs.get_mut(&leg).filter(|state| !state.reset && !self.over) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
-        let len = bytes.len().min(state.credit).min(MAX_LEN);
+        let len = len.min(state.credit).min(MAX_LEN);
         // What fills it need not have pressed until now.
         self.pressing |= full;
         if full || len == 0 {
@@ -128,7 +148,7 @@ impl Mux {
             return Poll::Pending;
         }
         state.credit -= len;
-        self.frame(leg, Kind::Data, &bytes[..len]);
+        self.pressing = true;
         Poll::Ready(Ok(len))
     }
 
@@ -218,7 +238,7 @@ impl Mux {
     }
 
     /// Takes what is to be written, if anything presses.
-    pub(super) fn take(&mut self, into: &mut Vec<u8>) {
+    pub(super) fn take(&mut self, into: &mut Output) {
         if mem::take(&mut self.pressing) {
             mem::swap(&mut self.out, into);
         }
@@ -365,17 +385,10 @@ impl Mux {
         }
     }
 
-    fn frame(&mut self, leg: u32, kind: Kind, bytes: &[u8]) {
-        self.header(leg, kind, bytes.len());
-        self.out.extend_from_slice(bytes);
-        self.put += bytes.len() as u64;
-        self.pressing = true;
-    }
-
     fn header(&mut self, leg: u32, kind: Kind, len: usize) {
         // No caller has more than MAX_LEN.
         let len = len as u32;
-        self.out.extend_from_slice(&Header { leg, kind, len }.encode());
+        self.out.copy(&Header { leg, kind, len }.encode());
         self.put += HEADER as u64;
     }
 }

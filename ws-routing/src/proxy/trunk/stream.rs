@@ -44,6 +44,15 @@ impl SharedLeg {
     pub(in crate::proxy) fn poll_lend(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         self.with(|mux, leg| mux.lend(leg, cx))
     }
+
+    /// Writes without a copy, as much as is taken now: that is gone from `bytes`.
+    pub(in crate::proxy) fn poll_give(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        self.with(|mux, leg| mux.give(leg, bytes, cx))
+    }
 }
 
 impl AsyncRead for SharedLeg {

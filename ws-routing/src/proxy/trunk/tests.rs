@@ -1,6 +1,7 @@
 //! The legs of a trunk against a model, and two ends of one over loopback.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     future::poll_fn,
     io,
@@ -20,6 +21,7 @@ use super::{
     carrier::Carrier,
     frame::{Header, Kind},
     mux::Mux,
+    output::Output,
 };
 
 /// Two ends of a trunk without a socket: bytes move only when they are told to.
@@ -47,8 +49,7 @@ impl Pair {
     fn carry(&mut self, onwards: bool, piece: usize) -> Result<Vec<u32>, String> {
         let (from, to) =
             if onwards { (&mut self.near, &mut self.far) } else { (&mut self.far, &mut self.near) };
-        let (mut bytes, mut opened) = (Vec::new(), Vec::new());
-        from.take(&mut bytes);
+        let (bytes, mut opened) = (taken(from), Vec::new());
         from.sent(bytes.len(), &mut Vec::new());
         let mut input = BytesMut::new();
         for piece in bytes.chunks(piece.min(bytes.len().max(1))) {
@@ -66,6 +67,27 @@ impl Pair {
     fn lend(&mut self, leg: u32) -> Poll<Bytes> {
         self.far.lend(leg, &mut Self::cx())
     }
+}
+
+/// What is to be written now, as by a socket that takes so many bytes at once.
+fn taken(mux: &mut Mux) -> Vec<u8> {
+    const AT_ONCE: usize = 9_973;
+    let (mut output, mut bytes) = (Output::default(), Vec::new());
+    mux.take(&mut output);
+    let all = output.len();
+    while !output.is_written() {
+        let taken = Cell::new(Vec::new());
+        let write = |pieces: Vec<&[u8]>| {
+            taken.set(pieces.concat().into_iter().take(AT_ONCE).collect());
+            Ok(pieces.concat().len().min(AT_ONCE))
+        };
+        output
+            .write(|one| write(vec![one]), |many| write(many.iter().map(|piece| &**piece).collect()))
+            .unwrap();
+        bytes.extend(taken.take());
+    }
+    assert_eq!(bytes.len(), all);
+    bytes
 }
 
 fn written(poll: Poll<io::Result<usize>>) -> usize {
@@ -103,25 +125,21 @@ fn a_leg_that_is_not_read_takes_a_window_and_holds_up_no_other() {
 fn that_more_may_be_sent_is_told_along_with_other_things_but_not_too_late() {
     let mut pair = Pair::new(8);
     let leg = pair.open();
-    let mut out = Vec::new();
     let quarter = |pair: &mut Pair| {
         assert_eq!(written(pair.write(leg, &[7; WINDOW / 4])), WINDOW / 4);
         pair.carry(true, usize::MAX).unwrap();
         assert!(pair.lend(leg).is_ready());
     };
     quarter(&mut pair);
-    pair.far.take(&mut out);
-    assert!(out.is_empty(), "nothing presses");
+    assert!(taken(&mut pair.far).is_empty(), "nothing presses");
     assert_eq!(written(pair.far.write(leg, b"answer", &mut Pair::cx())), 6);
-    pair.far.take(&mut out);
+    let out = taken(&mut pair.far);
     pair.far.sent(out.len(), &mut Vec::new());
     let window = Header { leg, kind: Kind::Window, len: WINDOW as u32 / 4 }.encode();
     assert_eq!(out[..8], window);
-    out.clear();
     quarter(&mut pair);
     quarter(&mut pair);
-    pair.far.take(&mut out);
-    assert_eq!(out, [window, window].concat(), "the second does not wait for an answer");
+    assert_eq!(taken(&mut pair.far), [window, window].concat(), "the second does not wait for an answer");
 }
 
 #[test]
@@ -162,11 +180,9 @@ fn whoever_does_not_keep_to_the_protocol_is_cut() {
     let late = [frame(9, Kind::Data, 3), vec![1, 2, 3], frame(9, Kind::Window, 5), frame(9, Kind::Reset, 0)];
     let mut mux = receive(&[open.clone(), late.concat()]).unwrap();
     assert_eq!(mux.len(), 1, "what is said of a leg that is gone is dropped");
-    let mut out = Vec::new();
     let mut input = BytesMut::from(&*frame(5, Kind::Open, 0));
     mux.receive(&mut input, &mut Vec::new(), &mut Vec::new()).unwrap();
-    mux.take(&mut out);
-    assert_eq!(out, frame(5, Kind::Reset, 0), "one leg more than may be");
+    assert_eq!(taken(&mut mux), frame(5, Kind::Reset, 0), "one leg more than may be");
     let mut near = Mux::new(0);
     let mut input = BytesMut::from(&*frame(0, Kind::Open, 0));
     assert!(near.receive(&mut input, &mut Vec::new(), &mut Vec::new()).is_err(), "only one end opens legs");
@@ -202,6 +218,8 @@ fn an_end_comes_behind_the_bytes_and_a_reset_is_told() {
 #[derive(Clone, Debug)]
 enum Step {
     Write(usize, usize),
+    /// As [`Step::Write`], lent.
+    Give(usize, usize),
     Carry(bool, usize),
     Read(usize, usize),
     Lend(usize),
@@ -210,6 +228,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..3_usize, 1..40_000_usize).prop_map(|(leg, len)| Step::Write(leg, len)),
+        (0..3_usize, 1..40_000_usize).prop_map(|(leg, len)| Step::Give(leg, len)),
         (any::<bool>(), 1..5_000_usize).prop_map(|(onwards, piece)| Step::Carry(onwards, piece)),
         (0..3_usize, 1..30_000_usize).prop_map(|(leg, len)| Step::Read(leg, len)),
         (0..3_usize).prop_map(Step::Lend),
@@ -227,12 +246,20 @@ proptest! {
             let expected: Vec<u8> = expected.drain(..bytes.len()).collect();
             assert!(expected == bytes);
         };
+        let mut say = |len| -> Vec<u8> { (0..len).map(|_| { next = next.wrapping_add(1); next }).collect() };
         for step in steps {
             match step {
                 Step::Write(leg, len) => {
-                    let bytes: Vec<u8> = (0..len).map(|_| { next = next.wrapping_add(1); next }).collect();
+                    let bytes = say(len);
                     let len = written(pair.write(legs[leg], &bytes));
                     sent[leg].extend(&bytes[..len]);
+                }
+                Step::Give(leg, len) => {
+                    let all = Bytes::from(say(len));
+                    let mut rest = all.clone();
+                    let gone = pair.near.give(legs[leg], &mut rest, &mut Pair::cx());
+                    assert!(gone.is_ready() || rest == all);
+                    sent[leg].extend(&all[..len - rest.len()]);
                 }
                 Step::Carry(onwards, piece) => drop(pair.carry(onwards, piece).unwrap()),
                 Step::Read(leg, len) => {
