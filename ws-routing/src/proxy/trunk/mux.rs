@@ -15,6 +15,7 @@ use super::{
     frame::{HEADER, Header, Kind, MAX_LEN},
     output::Output,
 };
+use crate::proxy::memory::LENT_FROM;
 
 /// So many bytes may wait for the socket; then legs have to wait.
 const BACKLOG: usize = 256 * 1024;
@@ -122,11 +123,17 @@ impl Mux {
         Poll::Ready(Ok(len))
     }
 
-    /// As [`Mux::write`], without a copy: what was taken is gone from `bytes`.
+    /// As [`Mux::write`], without a copy of what is large: what was taken is gone from `bytes`.
     pub(super) fn give(&mut self, leg: u32, bytes: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let len = ready!(self.admit(leg, bytes.len(), cx))?;
         self.header(leg, Kind::Data, len);
-        self.out.lend(bytes.split_to(len));
+        let taken = bytes.split_to(len);
+        // A few bytes, where the window ends, are not worth all the memory that they were read into.
+        if len < LENT_FROM {
+            self.out.copy(&taken)
+        } else {
+            self.out.lend(taken)
+        }
         self.put += len as u64;
         Poll::Ready(Ok(()))
     }
