@@ -199,8 +199,9 @@ impl Handshake {
     /// The leg comes first, so that a reader knows it for one before the head gets long.
     fn render(&self, prefix: &str, leg: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         let mut out = Vec::with_capacity(self.bytes.len() + prefix.len() + 640);
-        let line: [&[u8]; 4] = [b"GET ", prefix.as_bytes(), self.part(0..self.ends.target), b" HTTP/1.1\r\n"];
-        out.extend(line.into_iter().flatten());
+        for part in [b"GET ", prefix.as_bytes(), self.part(0..self.ends.target), b" HTTP/1.1\r\n"] {
+            out.extend_from_slice(part);
+        }
         leg(&mut out);
         out.extend_from_slice(self.fields());
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
@@ -339,7 +340,9 @@ fn write_offers(out: &mut Vec<u8>, text: &str, server_no_context_takeover: bool)
 }
 
 pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend([name.as_bytes(), b": ", value, b"\r\n"].iter().copied().flatten());
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -223,7 +223,7 @@ impl Edge {
             self.put_off(now, out);
         }
         let mut run = Run::default();
-        while self.reads_client() && self.takes_client_frame(run.rest(bytes)) {
+        while !run.rest(bytes).is_empty() && self.reads_client() && self.takes_client_frame(run.rest(bytes)) {
             let unit = match self.client.decoder.next(run.rest(bytes)) {
                 Ok(Some(unit)) => unit,
                 Ok(None) => break,
@@ -265,7 +265,7 @@ impl Edge {
     pub(crate) fn leg_bytes(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> usize {
         self.leg_spoke(now);
         let mut run = Run::default();
-        while self.reads_leg() {
+        while !run.rest(bytes).is_empty() && self.reads_leg() {
             let Some(leg) = &mut self.current else { break };
             leg.life.seen(now);
             let unit = match leg.decoder.next(run.rest(bytes)) {

@@ -148,7 +148,7 @@ impl Mux {
         // What fills it need not have pressed until now.
         self.pressing |= full;
         if full || len == 0 {
-            state.writer = Some(cx.waker().clone());
+            wakes(&mut state.writer, cx);
             if full && !mem::replace(&mut state.waits, true) {
                 self.waiting.push(leg);
             }
@@ -164,7 +164,7 @@ impl Mux {
         let Some(state) = self.legs.get_mut(&leg) else { return Poll::Ready(Bytes::new()) };
         let bytes = state.next();
         if bytes.is_empty() && !state.ended {
-            state.reader = Some(cx.waker().clone());
+            wakes(&mut state.reader, cx);
             return Poll::Pending;
         }
         self.grant(leg, bytes.len());
@@ -185,7 +185,7 @@ impl Mux {
         }
         let len = before - into.remaining();
         if len == 0 && !state.ended && before > 0 {
-            state.reader = Some(cx.waker().clone());
+            wakes(&mut state.reader, cx);
             return Poll::Pending;
         }
         self.grant(leg, len);
@@ -222,7 +222,7 @@ impl Mux {
         if state.finished.is_some_and(|all| all <= self.sent) {
             return Poll::Ready(());
         }
-        state.writer = Some(cx.waker().clone());
+        wakes(&mut state.writer, cx);
         if !mem::replace(&mut state.waits, true) {
             self.waiting.push(leg);
         }
@@ -408,6 +408,13 @@ impl Leg {
     /// Takes what comes next of what was received.
     fn next(&mut self) -> Bytes {
         if self.first.is_empty() { mem::take(&mut self.rest).freeze() } else { mem::take(&mut self.first) }
+    }
+}
+
+/// Has `who` be the task, which it often is already: to look costs less than to count one waker more.
+fn wakes(who: &mut Option<Waker>, cx: &Context<'_>) {
+    if !who.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *who = Some(cx.waker().clone());
     }
 }
 
