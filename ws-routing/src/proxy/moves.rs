@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
 use tokio::time::{Instant, sleep_until};
 
 use super::{connection::Connection, core::Core};
@@ -26,8 +25,15 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Ticket {
     orders: AtomicU8,
-    waker: AtomicWaker,
-    node: Mutex<NodeId>,
+    whereabouts: Mutex<Whereabouts>,
+}
+
+#[derive(Debug)]
+struct Whereabouts {
+    /// Wakes the connection's task.
+    waker: Waker,
+    /// Where the connection is.
+    node: NodeId,
 }
 
 /// What a connection's task is told.
@@ -47,12 +53,17 @@ const CUT: u8 = 4;
 
 impl Ticket {
     pub(super) fn new(node: NodeId) -> Self {
-        Self { orders: AtomicU8::new(0), waker: AtomicWaker::new(), node: Mutex::new(node) }
+        let whereabouts = Whereabouts { waker: Waker::noop().clone(), node };
+        Self { orders: AtomicU8::new(0), whereabouts: Mutex::new(whereabouts) }
     }
 
-    /// What was ordered since, and `waker` for what will be.
-    pub(super) fn take(&self, waker: &Waker) -> Orders {
-        self.waker.register(waker);
+    /// Who is woken for each order from here on. Earlier ones are to be taken after this.
+    pub(super) fn wakes(&self, waker: &Waker) {
+        self.lock().waker.clone_from(waker);
+    }
+
+    /// What was ordered since.
+    pub(super) fn take(&self) -> Orders {
         // Nearly always there is none, and to look costs less than to take.
         if self.orders.load(Ordering::Acquire) == 0 {
             return Orders::default();
@@ -63,21 +74,22 @@ impl Ticket {
 
     /// The connection is at that node now.
     pub(super) fn placed(&self, node: &NodeId) {
-        self.lock().clone_from(node);
+        self.lock().node.clone_from(node);
     }
 
     /// Where the connection is.
     pub(super) fn node(&self) -> NodeId {
-        self.lock().clone()
+        self.lock().node.clone()
     }
 
     fn order(&self, order: u8) {
         self.orders.fetch_or(order, Ordering::AcqRel);
-        self.waker.wake();
+        let waker = self.lock().waker.clone();
+        waker.wake();
     }
 
-    fn lock(&self) -> MutexGuard<'_, NodeId> {
-        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Whereabouts> {
+        self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -131,7 +131,7 @@ impl Proxy {
     /// The future holds two words: what a connection takes is allocated. Dropping it cuts the client.
     pub fn serve<C>(&self, io: C, peer: SocketAddr) -> impl Future<Output = ()> + use<C>
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         self.serve_http1(io, Arrival::tcp(peer), self.inner.limits)
     }
@@ -143,7 +143,7 @@ impl Proxy {
         limits: Limits,
     ) -> impl Future<Output = ()> + use<C>
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let proxy = self.clone();
         Serving::Receiving(Box::pin(async move { proxy.receive(io, arrival, limits).await }))
@@ -151,7 +151,7 @@ impl Proxy {
 
     async fn receive<C>(&self, mut io: C, arrival: Arrival, limits: Limits) -> Option<Joined<C>>
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         match read_request(&mut io, limits).await {
             Ok(Arrived::Http1(head)) => return self.join(io, arrival, &head).await,
@@ -165,7 +165,7 @@ impl Proxy {
     /// Answers a client whose request's head has been read; the client, if it is to be relayed.
     pub(crate) async fn join<C>(&self, mut io: C, arrival: Arrival, head: &RequestHead) -> Option<Joined<C>>
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let began = Instant::now();
         match self.admit(Some(arrival), &head.parts).await {

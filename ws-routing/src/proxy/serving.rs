@@ -36,7 +36,7 @@ pub(super) enum Serving<R, C> {
 impl<R, C> Future for Serving<R, C>
 where
     R: Future<Output = Option<Joined<C>>>,
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     type Output = ();
 
@@ -71,7 +71,7 @@ pub(crate) struct Opened {
     pub(super) place: Place,
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Joined<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Joined<C> {
     /// Relays the client until it ends. It counts as held from here on.
     pub(crate) fn relay(self) -> Relaying<C> {
         let Self { io, held, opened } = self;
@@ -96,7 +96,7 @@ struct Relayed<C> {
     place: Place,
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Future for Relaying<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Future for Relaying<C> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -110,7 +110,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Future for Relaying<C> {
     }
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Relayed<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Relayed<C> {
     /// Tells how it ended, when it is counted no longer.
     fn ended(self, end: End) {
         let Self { drive, registered, guard: _guard, place } = self;

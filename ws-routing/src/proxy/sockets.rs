@@ -19,12 +19,12 @@ pub(super) struct Sockets<C> {
     pub(super) next: Option<Box<Wire<LegStream>>>,
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Sockets<C> {
-    /// The task has been woken, for whichever of them.
-    pub(super) fn woken(&mut self) {
-        self.client.woken();
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Sockets<C> {
+    /// The task has been woken, for whichever of them: [`Wire::woken`].
+    pub(super) fn woken(&mut self, anew: bool) {
+        self.client.woken(anew);
         for leg in self.current.iter_mut().chain(self.next.as_deref_mut()) {
-            leg.woken();
+            leg.woken(anew);
         }
     }
 
@@ -68,7 +68,7 @@ pub(super) struct Ports<'a, 'b, C> {
     lent: Option<&'a Bytes>,
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Outputs for Ports<'_, '_, C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Outputs for Ports<'_, '_, C> {
     fn client(&mut self, bytes: &[u8]) {
         self.sockets.client.put(self.cx, bytes);
     }

@@ -1,13 +1,18 @@
 //! One socket of a relay: what was read and not consumed, what was put and not written, and nothing while it is idle.
 
 use std::{
+    any::Any,
     io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+    task::coop::has_budget_remaining,
+};
 
 use super::{
     leg::LegStream,
@@ -27,7 +32,7 @@ pub(crate) struct Wire<S> {
     /// The socket has taken bytes that it has not passed on, as TLS does.
     unflushed: bool,
     broken: bool,
-    /// The last read found nothing, and the task has not been woken since.
+    /// The last read found nothing, and the task will be woken when there is something.
     parked: bool,
 }
 
@@ -103,7 +108,7 @@ impl Input {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Wire<S> {
     /// `held` is what was read behind the handshake.
     pub(crate) fn new(io: S, held: &[u8]) -> Self {
         let mut wire = Self { io, flight: None, unflushed: false, broken: false, parked: false };
@@ -111,9 +116,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         wire
     }
 
-    /// The task has been woken: a read may find something.
-    pub(crate) fn woken(&mut self) {
-        self.parked = false;
+    /// The task has been woken: a read may find something. `anew`: by another waker than it was parked with.
+    pub(crate) fn woken(&mut self, anew: bool) {
+        self.parked = self.parked && !anew && finds_nothing(&self.io);
+    }
+
+    /// Whether a read would find nothing.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked
     }
 
     /// Whether something waits to be written.
@@ -209,7 +219,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return Poll::Pending;
         }
         let read = if self.holds() == 0 { self.read_fresh(cx) } else { self.read_behind(cx) };
-        self.parked = read.is_pending();
+        // A task that has used up its turn finds nothing, and is not woken by the socket.
+        self.parked = read.is_pending() && has_budget_remaining();
         read
     }
 
@@ -279,6 +290,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Pin::new(&mut self.io).poll_shutdown(cx).map(drop)
     }
 
+    /// As [`Wire::poll_end`], of a socket that is dropped right after: to close TCP says that nothing more comes.
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.flush(cx);
+        if self.blocked() {
+            return Poll::Pending;
+        }
+        if tcp(&self.io).is_some() { Poll::Ready(()) } else { self.poll_end(cx) }
+    }
+
     /// As [`Wire::poll_end`]; then reads and drops what comes until the peer ends as well. A socket that is closed with
     /// unread bytes in it resets the connection, and the reset may overtake the last words.
     pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -346,9 +366,110 @@ fn part(all: &Bytes, bytes: &[u8]) -> Option<Bytes> {
     (outer.start <= inner.start && inner.end <= outer.end).then(|| all.slice_ref(bytes))
 }
 
+/// Whether it is known, without asking to be woken, that a read would find nothing. A task that waits for two sockets is
+/// woken for one: to read the other costs a lock and a registration that it has already.
+fn finds_nothing<S: 'static>(io: &S) -> bool {
+    tcp(io).is_some_and(|io| io.try_io(Interest::READABLE, || Ok(())).is_err())
+}
+
+/// The socket, if it is one of TCP and nothing else.
+fn tcp<S: 'static>(io: &S) -> Option<&TcpStream> {
+    let io: &dyn Any = io;
+    match io.downcast_ref() {
+        Some(LegStream::Tcp(io)) => Some(io),
+        Some(LegStream::Shared(_) | LegStream::Local(_)) => None,
+        None => io.downcast_ref(),
+    }
+}
+
 /// Reads once; 0 at the end, or when the socket is broken.
 fn read<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<usize> {
     let mut buf = ReadBuf::new(into);
     let read: io::Result<()> = ready!(Pin::new(io).poll_read(cx, &mut buf));
     Poll::Ready(read.map_or(0, |()| buf.filled().len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, task::Waker, time::Duration};
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::TcpListener,
+        task::{coop::consume_budget, yield_now},
+        time::timeout,
+    };
+
+    use super::*;
+
+    async fn pair() -> (Wire<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (Wire::new(near.unwrap().0, &[]), far.unwrap())
+    }
+
+    /// Has another task poll `read` a few times, then bytes come: it must have been woken by them.
+    async fn is_woken(mut far: TcpStream, read: impl Future<Output = Input> + Send + 'static) {
+        let reading = tokio::spawn(read);
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        far.write_all(b"late").await.unwrap();
+        let input = timeout(Duration::from_secs(10), reading).await.expect("the task is woken").unwrap();
+        assert_eq!(input.bytes(), b"late");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_had_used_up_its_turn_is_woken() {
+        let (mut wire, mut far) = pair().await;
+        far.write_all(b"early").await.unwrap();
+        let mut early = true;
+        is_woken(
+            far,
+            poll_fn(move |cx| {
+                wire.woken(false);
+                if early {
+                    early = ready!(wire.read(cx)).is_empty();
+                    while has_budget_remaining() {
+                        let _ = pin!(consume_budget()).poll(cx);
+                    }
+                }
+                wire.read(cx)
+            }),
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_task_that_another_has_handed_the_socket_to_is_woken() {
+        let (mut wire, far) = pair().await;
+        assert!(wire.read(&mut Context::from_waker(Waker::noop())).is_pending());
+        let mut anew = true;
+        is_woken(
+            far,
+            poll_fn(move |cx| {
+                wire.woken(mem::take(&mut anew));
+                wire.read(cx)
+            }),
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_bytes_is_not_read_for_each_wake_up() {
+        let (mut wire, mut far) = pair().await;
+        poll_fn(|cx| {
+            assert!(wire.read(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        wire.woken(false);
+        assert!(wire.is_parked());
+        far.write_all(b"now").await.unwrap();
+        let read = poll_fn(|cx| {
+            wire.woken(false);
+            wire.read(cx)
+        });
+        assert_eq!(read.await.bytes(), b"now");
+    }
 }

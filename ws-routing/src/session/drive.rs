@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct Drive<'a> {
     /// The time of this poll.
     now: Duration,
     timer: Pin<Box<Sleep>>,
+    /// Whom the sockets wake.
+    waker: Waker,
     finishing: Option<Finished>,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Drive<'a> {
             epoch,
             now: Duration::ZERO,
             timer,
+            waker: Waker::noop().clone(),
             finishing: None,
         }
     }
@@ -274,7 +277,11 @@ impl Future for Drive<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
         self.now = self.epoch.elapsed();
-        self.sockets.woken();
+        let anew = !self.waker.will_wake(cx.waker());
+        if anew {
+            self.waker.clone_from(cx.waker());
+        }
+        self.sockets.woken(anew);
         self.take_orders(cx);
         for _ in 0..ROUNDS {
             if let Some(finished) = self.finishing {
@@ -300,10 +307,10 @@ struct Sockets {
 }
 
 impl Sockets {
-    /// The task has been woken, for whichever of them.
-    fn woken(&mut self) {
-        self.leg.woken();
-        self.app.woken();
+    /// The task has been woken, for whichever of them: [`Wire::woken`].
+    fn woken(&mut self, anew: bool) {
+        self.leg.woken(anew);
+        self.app.woken(anew);
     }
 
     /// The client's side is the leg's, the leg's side the app's.

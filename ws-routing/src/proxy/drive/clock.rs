@@ -2,11 +2,14 @@
 
 use std::{task::Context, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::coop::has_budget_remaining,
+};
 
 use super::{super::relay::Blocked, Drive};
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
     /// Whether bytes only pass, and nothing is due yet: then no clock needs to be looked at. They make what is due come
     /// later, never sooner.
     pub(super) fn runs_steadily(&self) -> bool {
@@ -23,10 +26,22 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         false
     }
 
+    /// Whether nothing is due before the timer goes off, and it wakes this task: most polls need not look at it.
+    pub(super) fn sleeps(&mut self, cx: &mut Context<'_>) -> bool {
+        self.armed || self.arm(cx)
+    }
+
+    /// Whether the timer has not gone off yet. A task that has used up its turn is not told, and not woken by it.
+    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        let pending = self.timer.as_mut().poll(cx).is_pending();
+        self.armed = pending && has_budget_remaining();
+        pending
+    }
+
     /// Arms the one timer; whether something is due already.
     pub(super) fn wait(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.now;
-        self.settled = self.bytes_only_pass();
+        (self.settled, self.armed) = (self.bytes_only_pass(), false);
         let retry = self.machine.retry_at();
         if retry.is_some_and(|at| at <= now) && self.machine.can_move(now) {
             self.reconsider = true;
@@ -41,6 +56,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             self.alarm = due;
             self.timer.as_mut().reset(self.epoch + due);
         }
-        self.reconsider || self.timer.as_mut().poll(cx).is_ready()
+        !self.arm(cx) || self.reconsider
     }
 }

@@ -8,7 +8,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -46,6 +46,16 @@ const LOOK_AHEAD: usize = 1024;
 /// How long what was said last may take to be written.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What one round found.
+enum Round {
+    /// Something to do: there may be more.
+    Busy,
+    /// Nothing, and no clock to look at: [`Drive::runs_steadily`].
+    Steady,
+    /// Nothing.
+    Idle,
+}
+
 /// Relays one connection until it ends. Completes with how it ended.
 pub(crate) struct Drive<C> {
     core: Arc<Core>,
@@ -62,9 +72,13 @@ pub(crate) struct Drive<C> {
     /// The time of this poll: looking at the clock for each part would cost more than most parts do.
     now: Duration,
     timer: Pin<Box<Sleep>>,
+    /// Whom sockets and orders wake.
+    waker: Waker,
     /// When something is due, and whether that was found while bytes only passed.
     alarm: Duration,
     settled: bool,
+    /// The timer wakes this task.
+    armed: bool,
     finishing: Option<End>,
     counted: u64,
     /// Which view and health the machine was told of; 0: none.
@@ -73,7 +87,7 @@ pub(crate) struct Drive<C> {
     pulse: Arc<Pulse>,
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
     /// Takes over a client whose handshake was answered with what `first` agreed. `held`: what it sent behind it.
     pub(crate) fn new(
         core: Arc<Core>,
@@ -105,8 +119,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             epoch,
             now: Duration::ZERO,
             timer: Box::pin(sleep_until(epoch)),
+            waker: Waker::noop().clone(),
             alarm: Duration::ZERO,
             settled: false,
+            armed: false,
             finishing: None,
             counted: 0,
             generation: 0,
@@ -119,22 +135,28 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         &self.connection
     }
 
-    /// Goes one round through everything that may have something to do; whether anything had.
-    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Goes one round through everything that may have something to do.
+    fn round(&mut self, cx: &mut Context<'_>) -> Round {
         let mut busy = self.has_chores() && self.chores(cx);
         busy |= self.step(cx, Self::pump_leg);
         busy |= self.step(cx, Self::pump_client);
         if self.sockets.next.is_some() {
             busy |= self.step(cx, Self::watch_next);
         }
-        if !self.runs_steadily() {
+        let mut steady = self.runs_steadily();
+        if !steady {
             self.settled = false;
             busy |= self.step(cx, Self::tick);
         }
         if self.reconsider {
             self.reconsider(cx);
+            steady = false;
         }
-        busy
+        match busy {
+            true => Round::Busy,
+            false if steady => Round::Steady,
+            false => Round::Idle,
+        }
     }
 
     /// Has one part do what it has to do, then does what the machine asks for before it is told of anything more: a byte
@@ -157,8 +179,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         busy
     }
 
+    /// Has everything that wakes this task wake it by the waker that it has now.
+    fn woken(&mut self, cx: &mut Context<'_>) {
+        let anew = !self.waker.will_wake(cx.waker());
+        if anew {
+            self.armed = false;
+            self.waker.clone_from(cx.waker());
+            self.connection.ticket().wakes(cx.waker());
+        }
+        self.sockets.woken(anew);
+    }
+
     fn take_orders(&mut self, cx: &mut Context<'_>) {
-        let Orders { reconsider, leave, cut } = self.connection.ticket().take(cx.waker());
+        let Orders { reconsider, leave, cut } = self.connection.ticket().take();
         let now = self.now;
         self.reconsider |= reconsider;
         if leave {
@@ -248,7 +281,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 
     fn pump_leg(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.machine.reads_leg() || self.sockets.client.blocked() {
+        let parked = self.sockets.current.as_ref().is_none_or(Wire::is_parked);
+        if parked || !self.machine.reads_leg() || self.sockets.client.blocked() {
             return false;
         }
         let now = self.now;
@@ -273,6 +307,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
         if self.sockets.client.broken() && self.finishing.is_none() {
             self.machine.client_ended(now, false, &mut self.sockets.ports(cx));
             return true;
+        }
+        if self.sockets.client.is_parked() {
+            return false;
         }
         let ahead = self.machine.looks_ahead() && self.sockets.client.holds() < LOOK_AHEAD;
         let reads = self.machine.reads_client() || ahead;
@@ -421,17 +458,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
             if let Some(end) = self.finishing {
                 return self.poll_finish(end, cx);
             }
-            if self.round(cx) {
-                continue;
-            }
-            if self.runs_steadily() && !self.reconsider {
-                // It may be another task that is to be woken.
-                if self.timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-            if !self.wait(cx) {
-                return Poll::Pending;
+            match self.round(cx) {
+                Round::Busy => continue,
+                Round::Steady if self.sleeps(cx) => return Poll::Pending,
+                Round::Steady | Round::Idle if !self.wait(cx) => return Poll::Pending,
+                Round::Steady | Round::Idle => {}
             }
             self.now = self.epoch.elapsed();
         }
@@ -441,10 +472,20 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
 
     fn poll_finish(&mut self, end: End, cx: &mut Context<'_>) -> Poll<End> {
         let late = self.timer.as_mut().poll(cx).is_ready();
-        let leg = self.sockets.current.as_mut().map_or(Poll::Ready(()), |leg| leg.poll_end(cx));
+        // Which of the two waits for the other says by itself that nothing more comes.
+        let waits = self.sockets.current.as_mut().is_some_and(|leg| {
+            leg.flush(cx);
+            leg.blocked()
+        });
         let client = match self.machine.is_deaf() {
             true => self.sockets.client.poll_linger(cx),
-            false => self.sockets.client.poll_end(cx),
+            false if waits => self.sockets.client.poll_end(cx),
+            false => self.sockets.client.poll_close(cx),
+        };
+        let leg = match &mut self.sockets.current {
+            Some(leg) if client.is_pending() => leg.poll_end(cx),
+            Some(leg) => leg.poll_close(cx),
+            None => Poll::Ready(()),
         };
         if !late {
             ready!(leg);
@@ -454,12 +495,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
     }
 }
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Future for Drive<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Future for Drive<C> {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         self.now = self.epoch.elapsed();
-        self.sockets.woken();
+        self.woken(cx);
         self.take_orders(cx);
         self.act(cx);
         let polled = self.rounds(cx);

@@ -10,7 +10,7 @@ use crate::{
     node::NodeId,
 };
 
-impl<C: AsyncRead + AsyncWrite + Unpin> Drive<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
     pub(super) fn move_failed(&mut self) {
         let Some((node, reason)) = self.take_heading() else { return };
         let closed = self.finishing.is_some();
