@@ -1,6 +1,7 @@
 //! The shell around the relay of one client's connection: sockets, time and dials. One task drives it.
 
 mod clock;
+mod ending;
 mod errands;
 mod tally;
 
@@ -8,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -42,9 +43,6 @@ const ROUNDS: usize = 32;
 /// How much of what the client says is looked at while a move waits for the app, in bytes: a Close is small, and comes
 /// when the client has nothing else to say.
 const LOOK_AHEAD: usize = 1024;
-
-/// How long what was said last may take to be written.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What one round found.
 enum Round {
@@ -358,13 +356,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
                 }
                 Action::Promote => self.promote(),
                 Action::Resume => self.reoffer = true,
-                Action::Finish => {
-                    self.finishing = self.machine.end();
-                    self.take_dial();
-                    self.timer.as_mut().reset(Instant::now() + FAREWELL);
-                    // Not armed by anything else from here on.
-                    let _ = self.timer.as_mut().poll(cx);
-                }
+                Action::Finish => self.finish(cx),
             }
         }
         busy
@@ -468,30 +460,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn poll_finish(&mut self, end: End, cx: &mut Context<'_>) -> Poll<End> {
-        let late = self.timer.as_mut().poll(cx).is_ready();
-        // Which of the two waits for the other says by itself that nothing more comes.
-        let waits = self.sockets.current.as_mut().is_some_and(|leg| {
-            leg.flush(cx);
-            leg.blocked()
-        });
-        let client = match self.machine.is_deaf() {
-            true => self.sockets.client.poll_linger(cx),
-            false if waits => self.sockets.client.poll_end(cx),
-            false => self.sockets.client.poll_close(cx),
-        };
-        let leg = match &mut self.sockets.current {
-            Some(leg) if client.is_pending() => leg.poll_end(cx),
-            Some(leg) => leg.poll_close(cx),
-            None => Poll::Ready(()),
-        };
-        if !late {
-            ready!(leg);
-            ready!(client);
-        }
-        Poll::Ready(end)
     }
 }
 
