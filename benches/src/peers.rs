@@ -17,6 +17,8 @@ use crate::process::Process;
 /// A proxy under comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
+    /// A relay that only copies: what a connection for each client costs at least.
+    Bare,
     /// nginx with 32 KiB buffers.
     Nginx,
     /// HAProxy with 32 KiB buffers.
@@ -54,6 +56,7 @@ impl Peer {
     /// When there is none.
     pub fn named(name: &str) -> Result<Self> {
         let all = [
+            Self::Bare,
             Self::Nginx,
             Self::Haproxy,
             Self::Envoy,
@@ -71,6 +74,7 @@ impl Peer {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Bare => "bare",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
@@ -90,6 +94,10 @@ impl Peer {
         let listen = free()?;
         let plain = upstreams.addrs();
         let (program, args) = match self {
+            Self::Bare => {
+                let addrs = [listen].into_iter().chain(plain.iter().copied());
+                (own("bare")?, addrs.map(|addr| addr.to_string()).collect())
+            }
             Self::Nginx => nginx(dir, listen, plain)?,
             Self::Haproxy => haproxy(dir, listen, plain)?,
             Self::Envoy => envoy(dir, listen, plain)?,

@@ -2,7 +2,9 @@
 //! `cargo build --profile bench -p benches -p ws-balancer -p ws-proxy && target/release/compare`.
 //!
 //! Shows the CPU time that a round trip costs the proxy, and that a connection does (handshake and Close); each echo is
-//! compared with what was sent. Needs `taskset`, and those of the peers that are named.
+//! compared with what was sent. All proxies run and hold their clients from the beginning, one is loaded at a time, for a
+//! fraction of a second: machines get faster and slower within seconds. Needs `taskset`, and those of the peers that are
+//! named.
 
 #![allow(clippy::print_stdout)]
 
@@ -11,7 +13,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use benches::{
     load::Echo,
-    peers::{CORE, Peer, Upstreams},
+    peers::{CORE, Peer, Running, Upstreams},
     process::run_on,
 };
 use clap::Parser;
@@ -26,15 +28,15 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "64")]
     connections: Vec<usize>,
     /// Round trips in a round.
-    #[arg(long, default_value_t = 40_000)]
+    #[arg(long, default_value_t = 10_000)]
     messages: u64,
     /// Rounds; medians are shown, of ratios too.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 25)]
     rounds: usize,
     /// Round trips a second, of all connections together; without it, as many as come back.
     #[arg(long)]
     rate: Option<f64>,
-    /// Which proxies, the first being the measure: nginx, haproxy, envoy, ws-balancer, ws-balancer-shared, ws-proxy,
+    /// Which proxies, the first being the measure: bare, nginx, haproxy, envoy, ws-balancer, ws-balancer-shared, ws-proxy,
     /// ws-proxy-shared.
     #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,ws-balancer,ws-balancer-shared")]
     peers: Vec<String>,
@@ -55,13 +57,8 @@ async fn run(args: Args) -> Result<()> {
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &size in &args.sizes {
         for &connections in &args.connections {
-            let mut rounds: Vec<Vec<Round>> = peers.iter().map(|_| Vec::new()).collect();
-            for _ in 0..args.rounds {
-                for (peer, rounds) in peers.iter().zip(&mut rounds) {
-                    let load = Load { connections, size, messages: args.messages, rate: args.rate };
-                    rounds.push(round(*peer, &dir, &upstreams, &load).await.context(peer.name())?);
-                }
-            }
+            let load = Load { connections, size, messages: args.messages, rate: args.rate };
+            let rounds = compare(&peers, &dir, &upstreams, &load, args.rounds).await?;
             show(&peers, &rounds, size, connections);
         }
     }
@@ -115,24 +112,60 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// How many connections are opened and closed to see what one costs.
-const CONNECTS: usize = 2000;
-
-async fn round(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Round> {
-    let running = peer.start(dir, upstreams)?;
-    let addr = running.addr;
-    let cpu = || Ok::<_, anyhow::Error>(running.process.usage()?.cpu.as_secs_f64() * 1e6);
-    let mut echo = Echo::connect(addr, load.connections, load.size).await?;
-    echo.run(load.messages / 5, load.rate).await?;
-    let before = cpu()?;
-    let echoed = echo.run(load.messages, load.rate).await?;
-    let trip = (cpu()? - before) / load.messages as f64;
-    echo.close().await?;
-    let before = cpu()?;
-    for _ in 0..CONNECTS / 100 {
-        Echo::connect(addr, 100, load.size).await?.close().await?;
+/// The proxies' rounds, all first ones before all second ones.
+async fn compare(
+    peers: &[Peer],
+    dir: &Path,
+    upstreams: &Upstreams,
+    load: &Load,
+    rounds: usize,
+) -> Result<Vec<Vec<Round>>> {
+    let mut loaded = Vec::new();
+    for peer in peers {
+        loaded.push(Loaded::start(*peer, dir, upstreams, load).await.context(peer.name())?);
     }
-    let connection = (cpu()? - before) / CONNECTS as f64;
-    let latency = |quantile| echoed.latency.value_at_quantile(quantile) as f64;
-    Ok(Round { trip, connection, p50: latency(0.5), p99: latency(0.99) })
+    let mut all: Vec<Vec<Round>> = peers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for ((loaded, rounds), peer) in loaded.iter_mut().zip(&mut all).zip(peers) {
+            rounds.push(loaded.round(load).await.context(peer.name())?);
+        }
+    }
+    for loaded in loaded {
+        loaded.echo.close().await?;
+    }
+    Ok(all)
+}
+
+/// How many connections are opened and closed in a round to see what one costs.
+const CONNECTS: usize = 100;
+
+/// A proxy and the clients that it holds.
+struct Loaded {
+    running: Running,
+    echo: Echo,
+}
+
+impl Loaded {
+    async fn start(peer: Peer, dir: &Path, upstreams: &Upstreams, load: &Load) -> Result<Self> {
+        let running = peer.start(dir, upstreams)?;
+        let mut echo = Echo::connect(running.addr, load.connections, load.size).await?;
+        echo.run(load.messages, load.rate).await?;
+        Ok(Self { running, echo })
+    }
+
+    async fn round(&mut self, load: &Load) -> Result<Round> {
+        let before = self.cpu()?;
+        let echoed = self.echo.run(load.messages, load.rate).await?;
+        let trip = (self.cpu()? - before) / load.messages as f64;
+        let before = self.cpu()?;
+        Echo::connect(self.running.addr, CONNECTS, load.size).await?.close().await?;
+        let connection = (self.cpu()? - before) / CONNECTS as f64;
+        let latency = |quantile| echoed.latency.value_at_quantile(quantile) as f64;
+        Ok(Round { trip, connection, p50: latency(0.5), p99: latency(0.99) })
+    }
+
+    /// What the proxy has used, in microseconds.
+    fn cpu(&self) -> Result<f64> {
+        Ok(self.running.process.usage()?.cpu.as_secs_f64() * 1e6)
+    }
 }
