@@ -150,6 +150,8 @@ pub fn own(name: &str) -> Result<PathBuf> {
     path.try_exists()?.then_some(path).with_context(|| format!("{name} is not built beside this program"))
 }
 
+/// Of its connections nginx keeps a sixteenth free, by closing those that are in their handshake: it has more than it can
+/// have descriptors.
 fn nginx(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(PathBuf, Vec<String>)> {
     let servers = upstreams.iter().fold(String::new(), |mut text, addr| {
         let _ = writeln!(text, "    server {addr};");
@@ -157,7 +159,7 @@ fn nginx(dir: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<(Pa
     });
     let text = format!(
         "daemon off;\nworker_processes 1;\npid {dir}/nginx.pid;\nerror_log stderr error;\nworker_rlimit_nofile 20000;\n\
-         events {{ worker_connections 19000; }}\nhttp {{\n  access_log off;\n  \
+         events {{ worker_connections 32768; }}\nhttp {{\n  access_log off;\n  \
          upstream nodes {{\n    hash $http_ws_user_id consistent;\n{servers}  }}\n  \
          server {{\n    listen {listen} backlog=4096;\n    location / {{\n      proxy_pass http://nodes;\n      \
          proxy_http_version 1.1;\n      proxy_set_header Upgrade $http_upgrade;\n      \

@@ -27,9 +27,9 @@ struct Args {
     /// Connections.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     connections: Vec<usize>,
-    /// Round trips in a round.
-    #[arg(long, default_value_t = 10_000)]
-    messages: u64,
+    /// Round trips in a round; without it, 10,000, and 40 for each connection at least.
+    #[arg(long)]
+    messages: Option<u64>,
     /// Rounds; medians are shown, of ratios too.
     #[arg(long, default_value_t = 25)]
     rounds: usize,
@@ -57,7 +57,8 @@ async fn run(args: Args) -> Result<()> {
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &size in &args.sizes {
         for &connections in &args.connections {
-            let load = Load { connections, size, messages: args.messages, rate: args.rate };
+            let messages = args.messages.unwrap_or_else(|| 10_000.max(40 * connections as u64));
+            let load = Load { connections, size, messages, rate: args.rate };
             let rounds = compare(&peers, &dir, &upstreams, &load, args.rounds).await?;
             show(&peers, &rounds, size, connections);
         }

@@ -1,6 +1,6 @@
 //! One WebSocket client, as cheap as it can be: what it costs must not hide what the proxy costs.
 
-use std::{cell::Cell, net::SocketAddr};
+use std::{cell::Cell, mem, net::SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
@@ -19,6 +19,11 @@ pub struct Client<I = TcpStream> {
     payload: Vec<u8>,
     count: u64,
 }
+
+/// Opcodes of RFC 6455, section 5.2.
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const PING: u8 = 9;
 
 /// What payloads are masked with. Any value is legal; a varying one would cost time and show nothing.
 const MASK: [u8; 4] = [0x9d, 0x21, 0x5e, 0xc3];
@@ -96,23 +101,37 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
     ///
     /// # Errors
     ///
-    /// When another payload comes, or a Close, or the connection is lost.
+    /// When another payload comes back, or a Close, or the connection is lost.
     pub async fn receive(&mut self) -> Result<()> {
+        let payload = mem::take(&mut self.payload);
+        let received = self.expect(BINARY, &payload).await;
+        self.payload = payload;
+        received
+    }
+
+    /// Waits for a text message, which has to be `text`; pings are answered meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When another message comes, or a Close, or the connection is lost.
+    pub async fn receive_text(&mut self, text: &str) -> Result<()> {
+        self.expect(TEXT, text.as_bytes()).await
+    }
+
+    async fn expect(&mut self, kind: u8, payload: &[u8]) -> Result<()> {
         loop {
             if let Some((opcode, start, end)) = frame(&self.read) {
-                match opcode {
-                    2 => {
-                        ensure!(self.read[start..end] == self.payload, "another payload came back");
-                        self.read.drain(..end);
-                        return Ok(());
-                    }
-                    9 => self.pong(start, end).await?,
-                    _ => bail!("a frame with opcode {opcode}: {:?}", &self.read[start..end]),
+                if opcode == PING {
+                    self.pong(start, end).await?;
+                    self.read.drain(..end);
+                    continue;
                 }
+                ensure!(opcode == kind, "a frame with opcode {opcode}: {:?}", &self.read[start..end]);
+                ensure!(self.read[start..end] == *payload, "another payload came");
                 self.read.drain(..end);
-            } else {
-                ensure!(self.io.read_buf(&mut self.read).await? > 0, "closed");
+                return Ok(());
             }
+            ensure!(self.io.read_buf(&mut self.read).await? > 0, "closed");
         }
     }
 
@@ -133,8 +152,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
             let mut done = 0;
             while let Some((opcode, start, end)) = frame(&self.read[done..]) {
                 match opcode {
-                    1 | 2 => count.set(count.get() + 1),
-                    9 => self.pong(done + start, done + end).await?,
+                    TEXT | BINARY => count.set(count.get() + 1),
+                    PING => self.pong(done + start, done + end).await?,
                     _ => bail!("a frame with opcode {opcode}"),
                 }
                 done += end;
