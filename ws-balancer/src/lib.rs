@@ -59,8 +59,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let tls_listen = tls.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
     tracing::info!(%listen, tls = tls_listen.map(tracing::field::display), %admin, members = %args.members.members, "started");
 
-    let proxy = proxy(&args, tokens, keys, tracer, view.clone(), drain.clone(), metrics.clone());
+    let proxy = proxy(&args, tokens.clone(), keys, tracer, view.clone(), drain.clone(), metrics.clone());
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
+        .peer_tokens(tokens)
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
         .merge(admin::connections(proxy.clone()))
         .merge(page::page(proxy.clone(), closing.clone()));

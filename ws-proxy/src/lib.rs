@@ -66,6 +66,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     tracing::info!(%listen, %admin, %node, app = %args.app, members = %args.members.members, "started");
 
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
+        .peer_tokens(tokens.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
         .merge(admin::wait_empty(drain.clone()));
     let mut ports = JoinSet::new();

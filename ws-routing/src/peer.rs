@@ -29,6 +29,13 @@ pub struct PeerTokens {
 }
 
 impl PeerTokens {
+    /// Those, of no file.
+    #[cfg(test)]
+    pub(crate) fn of(lines: &[&str]) -> Self {
+        let lines = lines.iter().map(|line| (*line).into()).collect();
+        Self { path: Path::new("test").into(), tokens: Arc::new(ArcSwap::from_pointee(lines)) }
+    }
+
     /// Reads the file.
     ///
     /// # Errors
@@ -170,8 +177,7 @@ mod tests {
     use super::*;
 
     fn tokens(lines: &[&str]) -> PeerTokens {
-        let lines = lines.iter().map(|line| (*line).into()).collect();
-        PeerTokens { path: Path::new("test").into(), tokens: Arc::new(ArcSwap::from_pointee(lines)) }
+        PeerTokens::of(lines)
     }
 
     #[test]

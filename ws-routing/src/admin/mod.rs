@@ -26,6 +26,7 @@ pub use connections::connections;
 pub use events::events;
 pub use lifecycle::{drain, request, wait_empty};
 pub use readiness::{Latch, Readiness};
+pub(crate) use routes::authorize;
 pub use routes::{Answer, Body, Call, Problem, Routes, answer, json};
 
 use crate::{

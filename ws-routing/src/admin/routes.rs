@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use crate::key::Key;
+use crate::{key::Key, peer::PeerTokens};
 
 /// A list of routes.
 ///
@@ -18,6 +18,7 @@ use crate::key::Key;
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: Vec<Route>,
+    tokens: Option<PeerTokens>,
 }
 
 impl Routes {
@@ -37,7 +38,8 @@ impl Routes {
         self.with(Method::GET, path, handle)
     }
 
-    /// Adds a route that changes something: it is answered to loopback peers only, to others 403.
+    /// Adds a route that changes something: it is answered to loopback peers, and to whoever has one of the
+    /// [`peer_tokens`](Self::peer_tokens). Others get 401, or 403 where there are no tokens.
     #[must_use]
     pub fn post<H, F>(self, path: &'static str, handle: H) -> Self
     where
@@ -47,10 +49,18 @@ impl Routes {
         self.with(Method::POST, path, handle)
     }
 
-    /// Adds the routes of another list.
+    /// Adds the routes of another list, and its tokens where this one has none.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         self.routes.extend(other.routes);
+        self.tokens = self.tokens.or(other.tokens);
+        self
+    }
+
+    /// With one of these tokens everybody may change something, from wherever.
+    #[must_use]
+    pub fn peer_tokens(mut self, tokens: Option<PeerTokens>) -> Self {
+        self.tokens = tokens;
         self
     }
 
@@ -73,20 +83,9 @@ impl Routes {
             let Some(tail) = route.matches(path) else { continue };
             if route.method != *method {
                 allowed.push(if route.method == Method::GET { "GET, HEAD" } else { route.method.as_str() });
-            } else if route.method != Method::GET && !peer.ip().to_canonical().is_loopback() {
-                return Err(Problem::new(
-                    403,
-                    "forbidden",
-                    "calls that change something are answered from loopback only",
-                ));
-            } else if route.method != Method::GET
-                && BROWSER.iter().any(|name| head.headers.contains_key(name))
-            {
-                return Err(Problem::new(
-                    403,
-                    "forbidden",
-                    "calls that change something are not answered to web pages",
-                ));
+            } else if route.method != Method::GET {
+                self.may_change(peer, head)?;
+                return Ok((route, tail.to_owned()));
             } else {
                 return Ok((route, tail.to_owned()));
             }
@@ -97,6 +96,24 @@ impl Routes {
         let allowed = allowed.join(", ");
         Err(Problem::new(405, "method-not-allowed", format!("expected {allowed}"))
             .header(header::ALLOW, allowed))
+    }
+
+    /// Whether that peer's request may change something.
+    fn may_change(&self, peer: SocketAddr, head: &Parts) -> Result<(), Problem> {
+        let forbidden = |why: &str| Err(Problem::new(403, "forbidden", why));
+        let trusted = self.tokens.as_ref().map(|tokens| authorize(tokens, head));
+        if matches!(trusted, Some(Ok(()))) {
+            return Ok(());
+        }
+        if !peer.ip().to_canonical().is_loopback() {
+            return trusted.unwrap_or_else(|| {
+                forbidden("calls that change something are answered from loopback, or with a peer token")
+            });
+        }
+        if BROWSER.iter().any(|name| head.headers.contains_key(name)) {
+            return forbidden("calls that change something are not answered to web pages");
+        }
+        Ok(())
     }
 
     fn with<H, F>(mut self, method: Method, path: &'static str, handle: H) -> Self
@@ -111,6 +128,16 @@ impl Routes {
 
 /// What browsers send, and nobody else: any page may have one post to a port that was forwarded to this machine.
 const BROWSER: [HeaderName; 2] = [header::ORIGIN, HeaderName::from_static("sec-fetch-site")];
+
+/// Checks that a caller has one of the tokens.
+pub(crate) fn authorize(tokens: &PeerTokens, head: &Parts) -> Result<(), Problem> {
+    let presented = head.headers.get(header::AUTHORIZATION);
+    if presented.is_some_and(|presented| tokens.accepts(presented.as_bytes())) {
+        return Ok(());
+    }
+    Err(Problem::new(401, "unauthorized", "expected Authorization: Bearer and the peer token")
+        .header(header::WWW_AUTHENTICATE, "Bearer"))
+}
 
 struct Route {
     method: Method,
@@ -351,6 +378,28 @@ mod tests {
         ] {
             assert_eq!(ask(peer, "POST", "/v1/things/a").await.0, status, "{peer}");
             assert_eq!(ask(peer, "GET", "/v1/things/a").await.0, 200, "{peer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn with_a_peer_token_everybody_changes_something() {
+        let routes = routes().merge(Routes::new().peer_tokens(Some(PeerTokens::of(&["old", "new"]))));
+        for (peer, authorization, status) in [
+            ("10.0.0.1:1", Some("Bearer new"), 200),
+            ("10.0.0.1:1", Some("Bearer old"), 200),
+            ("10.0.0.1:1", Some("Bearer else"), 401),
+            ("10.0.0.1:1", Some("Basic new"), 401),
+            ("10.0.0.1:1", None, 401),
+            (LOOPBACK, None, 200),
+            (LOOPBACK, Some("Bearer else"), 200),
+        ] {
+            let mut request = Request::builder().method("POST").uri("/v1/things/a");
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
+            let head = request.body(()).unwrap().into_parts().0;
+            let answer = routes.answer(peer.parse().unwrap(), head).await;
+            assert_eq!(answer.status().as_u16(), status, "{peer} {authorization:?}");
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
     rewind::Rewind,
 };
 use crate::{
-    admin::{self, Answer, Problem, Routes, answer},
+    admin::{self, Answer, Problem, Routes, answer, authorize},
     contract,
     drain::{self, Drain},
     key::Key,
@@ -313,14 +313,7 @@ impl Api {
     /// Checks that a caller has the peer token, where there is one.
     fn authorize(&self, parts: &Parts) -> Result<(), Problem> {
         let Some(tokens) = &self.shared.tokens else { return Ok(()) };
-        let presented = parts.headers.get(header::AUTHORIZATION);
-        match presented.is_some_and(|presented| tokens.accepts(presented.as_bytes())) {
-            true => Ok(()),
-            false => {
-                Err(Problem::new(401, "unauthorized", "expected Authorization: Bearer and the peer token")
-                    .header(header::WWW_AUTHENTICATE, "Bearer"))
-            }
-        }
+        authorize(tokens, parts)
     }
 }
 
