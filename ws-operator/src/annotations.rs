@@ -25,8 +25,8 @@ pub struct Wishes {
     pub route_field: Option<String>,
     /// How long connections may take to move away from a pod that ends, in seconds.
     pub drain_seconds: u32,
-    /// Whether client messages are delivered again after a crash.
-    pub redelivery: bool,
+    /// Whether client messages are delivered again after a crash; `None`: no.
+    pub redelivery: Option<bool>,
     /// The pod's share of the keys.
     pub weight: Weight,
     /// The sidecar's image; `None`: the installation's.
@@ -41,8 +41,8 @@ pub struct Wishes {
     pub log_level: String,
     /// Whether the pod gets a sidecar.
     pub inject: bool,
-    /// Whether the ring gets a balancer.
-    pub balancer: bool,
+    /// Whether the ring gets a balancer; `None`: yes, unless others of the ring say no.
+    pub balancer: Option<bool>,
     /// Whether the workload may be restarted when its pods have no sidecar, or an older one.
     pub auto_restart: bool,
 }
@@ -56,7 +56,7 @@ impl Default for Wishes {
             key: None,
             route_field: None,
             drain_seconds: 25,
-            redelivery: false,
+            redelivery: None,
             weight: Weight::default(),
             image: None,
             cpu_request: Quantity::of("50m"),
@@ -64,7 +64,7 @@ impl Default for Wishes {
             memory_limit: None,
             log_level: "info".into(),
             inject: true,
-            balancer: true,
+            balancer: None,
             auto_restart: false,
         }
     }
@@ -191,7 +191,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
         default: "`off`",
         text: "Whether client messages are kept until the application has confirmed them, and delivered again after \
                a crash",
-        set: |wishes, text| put(&mut wishes.redelivery, one_of(text, "on", "off")),
+        set: |wishes, text| put(&mut wishes.redelivery, one_of(text, "on", "off").map(Some)),
     },
     Annotation {
         name: "weight",
@@ -247,7 +247,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
         expected: "true or false",
         default: "`true`",
         text: "`false`: the ring gets no balancer; clients come to the pods by a Service or an Ingress of your own",
-        set: |wishes, text| put(&mut wishes.balancer, one_of(text, "true", "false")),
+        set: |wishes, text| put(&mut wishes.balancer, one_of(text, "true", "false").map(Some)),
     },
     Annotation {
         name: "auto-restart",

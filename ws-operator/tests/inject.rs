@@ -6,13 +6,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use ws_operator::{
     Settings,
-    inject::{Outcome, Presence, Skip, inject, presence},
+    inject::{Injection, Outcome, Presence, Skip, inject, presence},
 };
 
+fn given(pod: &Value) -> Injection {
+    inject(&serde_json::from_value::<Pod>(pod.clone()).unwrap(), "chat", &Settings::default()).unwrap()
+}
+
 fn decided(pod: &Value) -> Outcome {
-    inject(&serde_json::from_value::<Pod>(pod.clone()).unwrap(), "chat", &Settings::default())
-        .unwrap()
-        .outcome
+    given(pod).outcome
 }
 
 fn injected(pod: &Value) -> Value {
@@ -138,6 +140,41 @@ fn pods_are_skipped_with_a_reason() {
     assert_eq!(decided(&other), Outcome::NotAsked);
 }
 
+fn with_containers(pod: &Value, late: &Value) -> Value {
+    let mut pod = pod.clone();
+    pod["spec"]["containers"].as_array_mut().unwrap().extend(late.as_array().unwrap().iter().cloned());
+    pod
+}
+
+#[test]
+fn containers_that_came_after_the_sidecar_get_their_hooks_and_nothing_else() {
+    let once = injected(&pod(json!({}), json!({ "containers": [{ "name": "app" }] })));
+    let own = json!({ "preStop": { "sleep": { "seconds": 1 } } });
+    let late = json!([{ "name": "late" }, { "name": "own", "lifecycle": own }]);
+    let changed = with_containers(&once, &late);
+    let again = given(&changed);
+    let Outcome::Injected(patch) = again.outcome else { panic!("{:?}", again.outcome) };
+    let hook = json!({ "preStop": { "httpGet": { "path": "/v1/wait-empty", "port": 7402 } } });
+    assert_eq!(json!(patch), json!([{ "op": "add", "path": "/spec/containers/1/lifecycle", "value": hook }]));
+    assert_eq!(again.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn only_a_sidecar_that_is_not_ours_is_warned_of() {
+    let once = injected(&pod(json!({}), json!({ "containers": [{ "name": "app" }] })));
+    let skipped = Outcome::Skipped(Skip::AlreadyInjected);
+    assert_eq!(given(&once), Injection { outcome: skipped.clone(), warnings: Vec::new() });
+
+    let warning = "no sidecar is put into this pod: it has a container ws-proxy already";
+    let mut unstamped = with_containers(&once, &json!([{ "name": "late" }]));
+    unstamped["metadata"]["labels"].as_object_mut().unwrap().remove("ws.operator/ring");
+    let mut among_apps = pod(json!({}), json!({ "containers": [{ "name": "app" }, { "name": "ws-proxy" }] }));
+    among_apps["metadata"]["labels"]["ws.operator/ring"] = "default".into();
+    for foreign in [unstamped, among_apps] {
+        assert_eq!(given(&foreign), Injection { outcome: skipped.clone(), warnings: vec![warning.into()] });
+    }
+}
+
 #[test]
 fn a_sidecar_is_missing_outdated_or_current() {
     let plain = pod(json!({}), json!({ "containers": [{ "name": "app" }] }));
@@ -172,7 +209,7 @@ fn or_null(values: impl Strategy<Value = Value>) -> impl Strategy<Value = Value>
 proptest! {
     #[test]
     fn twice_is_once(
-        inits in or_null(containers()), apps in containers(),
+        inits in or_null(containers()), apps in containers(), late in containers(),
         volumes in prop::sample::select(vec![Value::Null, json!([]), json!([{ "name": "v" }])]),
         grace in prop::sample::select(vec![Value::Null, json!(0), json!(29), json!(600)]),
         host in prop::sample::select(vec![Value::Null, json!(true)]),
@@ -184,5 +221,7 @@ proptest! {
         });
         let once = injected(&pod(group, spec));
         prop_assert_eq!(&injected(&once), &once);
+        let again = injected(&with_containers(&once, &late));
+        prop_assert_eq!(&injected(&again), &again);
     }
 }

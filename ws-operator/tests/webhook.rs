@@ -148,6 +148,7 @@ async fn pods_get_their_sidecar_with_http1_and_http2() {
         assert!(members.contains("/v1/members/chat/ws-proxy-headless"), "the review's namespace: {members}");
         let again = response(&served, &authority, "/pods", &object).await;
         assert_eq!((&again["allowed"], &again["patch"]), (&json!(true), &Value::Null));
+        assert_eq!(again["warnings"], Value::Null, "it has its sidecar: there is nothing to warn of");
     }
     let (_, page) = served.metrics.page();
     let counted = "ws_operator_admissions_total{webhook=\"pods\",result=\"patched\",reason=\"\"} 2";

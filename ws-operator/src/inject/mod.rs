@@ -8,6 +8,8 @@ mod patch;
 mod sidecar;
 mod skip;
 
+use std::collections::BTreeMap;
+
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::{Map, Value, json};
@@ -33,7 +35,7 @@ pub struct Injection {
 /// The decision about a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It gets the sidecar: `add` operations only.
+    /// It gets the sidecar, or what was not there yet when it got it: `add` operations only.
     Injected(Patch),
     /// It does not, though it carries the label.
     Skipped(Skip),
@@ -41,7 +43,8 @@ pub enum Outcome {
     NotAsked,
 }
 
-/// Decides about a pod that is to be created in `namespace`. Of what was injected before nothing is changed.
+/// Decides about a pod that is to be created in `namespace`. Of what was injected before nothing is changed; containers
+/// that were added since get their hooks.
 ///
 /// # Errors
 ///
@@ -54,7 +57,11 @@ pub fn inject(pod: &Pod, namespace: &str, settings: &Settings) -> Result<Injecti
     let read = annotations.map(annotations::read).unwrap_or_default();
     let mut warnings = labels.map(annotations::label_warnings).unwrap_or_default();
     warnings.extend(read.warnings);
-    if let Some(skip) = Skip::of(pod, spec, &read.wishes) {
+    let skip = Skip::of(pod, spec, &read.wishes);
+    if skip == Some(Skip::AlreadyInjected) && is_ours(labels, spec) {
+        return Ok(Injection { outcome: again(spec), warnings });
+    }
+    if let Some(skip) = skip {
         warnings.push(format!("no sidecar is put into this pod: {skip}"));
         return Ok(Injection { outcome: Outcome::Skipped(skip), warnings });
     }
@@ -64,6 +71,22 @@ pub fn inject(pod: &Pod, namespace: &str, settings: &Settings) -> Result<Injecti
     let ring = Ring { namespace: namespace.into(), group: read.wishes.group.clone() };
     let outcome = Outcome::Injected(additions(pod, spec, &read.wishes, &ring, settings));
     Ok(Injection { outcome, warnings })
+}
+
+/// Whether the sidecar that is there was injected, and does not only have its name.
+fn is_ours(labels: Option<&BTreeMap<String, String>>, spec: &PodSpec) -> bool {
+    let is_stamped = labels.is_some_and(|labels| labels.contains_key(RING));
+    is_stamped && spec.init_containers.iter().flatten().any(|container| container.name == SIDECAR)
+}
+
+/// What becomes of a pod that was injected: the API server asks again when another webhook has changed it.
+fn again(spec: &PodSpec) -> Outcome {
+    let mut patch = Additions::default();
+    wait_empty_all(&mut patch, spec);
+    match patch.into_patch() {
+        Patch(missing) if missing.is_empty() => Outcome::Skipped(Skip::AlreadyInjected),
+        missing => Outcome::Injected(missing),
+    }
 }
 
 /// A pod whose annotations cannot be followed: which, and what was expected.
@@ -119,9 +142,7 @@ fn additions(pod: &Pod, spec: &PodSpec, wishes: &Wishes, ring: &Ring, settings: 
         Some(_) => patch.add(["spec", "volumes", "-"], sidecar::peer_token(ring)),
         None => patch.add(["spec", "volumes"], json!([sidecar::peer_token(ring)])),
     }
-    for (index, container) in spec.containers.iter().enumerate() {
-        wait_empty(&mut patch, &index.to_string(), container);
-    }
+    wait_empty_all(&mut patch, spec);
     let least = i64::from(wishes.drain_seconds) + MARGIN;
     if spec.termination_grace_period_seconds.unwrap_or(GRACE) < least {
         patch.add(["spec", "terminationGracePeriodSeconds"], json!(least));
@@ -136,6 +157,12 @@ fn stamp(patch: &mut Additions, pod: &Pod, ring: &Ring) {
         Some(labels) if labels.get(RING).is_some_and(|stamped| stamped == ring.group.as_str()) => {}
         Some(_) => patch.add(["metadata", "labels", RING], group),
         None => patch.add(["metadata", "labels"], Map::from_iter([(RING.into(), group)]).into()),
+    }
+}
+
+fn wait_empty_all(patch: &mut Additions, spec: &PodSpec) {
+    for (index, container) in spec.containers.iter().enumerate() {
+        wait_empty(patch, &index.to_string(), container);
     }
 }
 

@@ -84,7 +84,7 @@ fn args(spec: &PodSpec, wishes: &Wishes, ring: &Ring, settings: &Settings) -> Ve
     ];
     flags.extend(wishes.key.clone().map(|key| ("key", key)));
     flags.extend(wishes.route_field.clone().map(|field| ("route-field", field)));
-    if wishes.redelivery {
+    if wishes.redelivery == Some(true) {
         flags.push(("redelivery", "on".into()));
     }
     flags.into_iter().map(|(name, value)| format!("--{name}={}", literal(&value))).collect()

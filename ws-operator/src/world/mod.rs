@@ -4,7 +4,7 @@ mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use seen::{Asks, BalancerPod, Owner, PodSeen, Rolled, Rollout, Running, WorkloadKind};
+pub(crate) use seen::{Asks, BalancerPod, Owner, PodSeen, Rolled, Rollout, Running, Voice, WorkloadKind};
 
 use crate::{
     Group, Ring,
@@ -76,23 +76,40 @@ impl World {
 
     /// What the rings of a namespace are to have. A ring lasts as long as a labelled workload or a pod with a sidecar.
     pub(crate) fn plans(&self, namespace: &str) -> Vec<Plan> {
-        let mut rings: BTreeMap<Group, Vec<&Asks>> = BTreeMap::new();
+        let mut rings: BTreeMap<Group, Voices<'_>> = BTreeMap::new();
         for (_, asks) in self.workloads.iter().flat_map(|table| table.within(namespace)) {
-            rings.entry(asks.group.clone()).or_default().push(asks);
+            rings.entry(asks.group.clone()).or_default().workloads.push(&asks.voice);
         }
-        for group in self.pods.within(namespace).filter_map(|(_, pod)| pod.group.clone()) {
-            rings.entry(group).or_default();
+        for (_, pod) in self.pods.within(namespace) {
+            let Some(group) = pod.group.clone() else { continue };
+            let voices = rings.entry(group).or_default();
+            if !self.is_spoken_for(namespace, pod) {
+                let all = if pod.ends { &mut voices.ending } else { &mut voices.pods };
+                all.push(&pod.voice);
+            }
         }
-        rings.into_iter().map(|(group, asks)| self.plan(namespace, group, &asks)).collect()
+        rings.into_iter().map(|(group, voices)| self.plan(namespace, group, &voices)).collect()
     }
 
-    fn plan(&self, namespace: &str, group: Group, asks: &[&Asks]) -> Plan {
+    /// Whether a pod says nothing of its own: it asks for nothing, or its workload speaks in its ring, and may say
+    /// something else by now than when the pod was made.
+    fn is_spoken_for(&self, namespace: &str, pod: &PodSeen) -> bool {
+        let speaks = |owner: &Owner| {
+            let place = Place { namespace: namespace.into(), name: owner.name.clone() };
+            let tables = WorkloadKind::ALL.iter().zip(self.workloads.chunks(2));
+            let mut of_kind = tables.filter(|(kind, _)| **kind == owner.kind).flat_map(|(_, tables)| tables);
+            of_kind.any(|table| table.get(&place).is_some_and(|asks| pod.group.as_ref() == Some(&asks.group)))
+        };
+        pod.presence.is_none() || pod.owner.as_ref().is_some_and(speaks)
+    }
+
+    fn plan(&self, namespace: &str, group: Group, voices: &Voices<'_>) -> Plan {
         let spec = self.app(namespace, &group).map(|app| app.spec.clone()).unwrap_or_default();
-        let wanted = spec.balancer.enabled && asks.iter().all(|asks| asks.balancer);
+        let wanted = spec.balancer.enabled && !voices.say(|voice| voice.balancer).contains(&false);
         let balancer = wanted.then(|| Balancer {
             spec: spec.balancer,
-            key: asks.iter().find_map(|asks| asks.key.clone()),
-            redelivery: asks.iter().any(|asks| asks.redelivery).then(|| "on".into()),
+            key: voices.say(|voice| voice.key.clone()).into_iter().next(),
+            redelivery: voices.say(|voice| voice.redelivery).contains(&true).then(|| "on".into()),
         });
         Plan {
             balancer,
@@ -112,9 +129,37 @@ impl World {
     }
 }
 
+/// Who says something about the balancer of a ring.
+#[derive(Default)]
+struct Voices<'a> {
+    /// Of labelled workloads.
+    workloads: Vec<&'a Voice>,
+    /// Of pods that no labelled workload speaks for.
+    pods: Vec<&'a Voice>,
+    /// Of such pods that end.
+    ending: Vec<&'a Voice>,
+}
+
+impl Voices<'_> {
+    /// What is said about one thing: by workloads, or else by pods. While none but pods that end are left, what they
+    /// said holds: the balancer that moves their clients away should not change meanwhile.
+    fn say<T>(&self, about: impl Fn(&Voice) -> Option<T>) -> Vec<T> {
+        let said = |all: &[&Voice]| -> Vec<T> { all.iter().filter_map(|voice| about(voice)).collect() };
+        let workloads = said(&self.workloads);
+        if !workloads.is_empty() {
+            return workloads;
+        }
+        let is_over = self.workloads.is_empty() && self.pods.is_empty();
+        said(if is_over { &self.ending } else { &self.pods })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+    use k8s_openapi::api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::Pod,
+    };
     use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
 
@@ -170,6 +215,76 @@ mod tests {
         assert_eq!(world.plans("chat")[0].balancer.as_ref().unwrap().key.as_deref(), Some("query:b"));
         see(&mut world, deployment("b", &json!({"ws.operator/balancer": "false"}), &json!({})));
         assert_eq!(world.plans("chat")[0].balancer, None);
+    }
+
+    fn member(name: &str, annotations: &Value, owner: Option<&str>) -> Pod {
+        let owners = owner.map(|name| {
+            json!([{"apiVersion": "v1", "kind": "StatefulSet", "name": name, "uid": "1", "controller": true}])
+        });
+        serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "chat", "name": name, "annotations": annotations, "ownerReferences": owners,
+                "labels": {"ws.operator/enable": "true", "ws.operator/ring": "default"},
+            },
+            "spec": {"containers": []},
+        }))
+        .unwrap()
+    }
+
+    fn see_set(world: &mut World, own: &Value) {
+        let object: StatefulSet = serde_json::from_value(json!({
+            "metadata": {"namespace": "chat", "name": "a", "annotations": own},
+            "spec": {"selector": {}, "template": {}},
+        }))
+        .unwrap();
+        world.workloads[2].apply(Event::Apply(object), |object| Asks::of(&object));
+    }
+
+    fn ending(mut pod: Pod) -> Pod {
+        pod.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-11-23T12:00:00Z")).unwrap());
+        pod
+    }
+
+    /// The balancer's key and redelivery in the only ring of the namespace; `None`: it is to have none.
+    fn balancer(world: &World) -> Option<(Option<String>, bool)> {
+        let plans = world.plans("chat");
+        assert_eq!(plans.len(), 1, "{plans:?}");
+        plans[0].balancer.as_ref().map(|balancer| (balancer.key.clone(), balancer.redelivery.is_some()))
+    }
+
+    #[test]
+    fn pods_speak_for_themselves_where_no_workload_is_labelled() {
+        let mut world = World::default();
+        let notes = json!({"ws.operator/key": "query:a", "ws.operator/redelivery": "on"});
+        let only = member("a-0", &notes, Some("a"));
+        see_pod(&mut world, Event::Apply(only.clone()));
+        assert_eq!(balancer(&world), Some((Some("query:a".into()), true)));
+        see_pod(&mut world, Event::Apply(ending(only)));
+        assert_eq!(balancer(&world), Some((Some("query:a".into()), true)), "until another one speaks");
+        see_pod(&mut world, Event::Apply(member("b", &json!({}), None)));
+        assert_eq!(balancer(&world), Some((None, false)));
+        see_pod(&mut world, Event::Apply(member("c", &json!({"ws.operator/balancer": "false"}), None)));
+        assert_eq!(balancer(&world), None);
+    }
+
+    #[test]
+    fn what_a_labelled_workload_says_counts_more_than_pods() {
+        let mut world = World::default();
+        let notes =
+            |key: &str, balancer: &str| json!({"ws.operator/key": key, "ws.operator/balancer": balancer});
+        see_pod(&mut world, Event::Apply(member("bare", &notes("query:bare", "false"), None)));
+        see_set(&mut world, &json!({}));
+        assert_eq!(balancer(&world), None, "it said nothing about it");
+        see_set(&mut world, &notes("query:a", "true"));
+        assert_eq!(balancer(&world), Some((Some("query:a".into()), false)));
+        see_pod(&mut world, Event::Delete(member("bare", &json!({}), None)));
+        see_pod(&mut world, Event::Apply(member("a-0", &notes("query:old", "false"), Some("a"))));
+        see_set(&mut world, &json!({}));
+        assert_eq!(balancer(&world), Some((None, false)), "its pods are of an older template");
+        see_set(&mut world, &json!({"ws.operator/group": "game"}));
+        let has_balancer: Vec<_> = world.plans("chat").iter().map(|plan| plan.balancer.is_some()).collect();
+        assert_eq!(has_balancer, [false, true], "in the ring that it left, its pods are alone");
     }
 
     #[test]

@@ -12,20 +12,34 @@ use k8s_openapi::{
 };
 
 use crate::{
-    Group, Settings, annotations,
+    Group, Settings,
+    annotations::{self, Wishes},
     inject::{Presence, presence},
     names,
     propagate::{Workload, propagate},
     watchdog::RESTARTED,
 };
 
+/// What a workload or a pod says about the balancer of its ring; `None` where it says nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Voice {
+    /// Whether there is to be one.
+    pub(crate) balancer: Option<bool>,
+    pub(crate) key: Option<String>,
+    pub(crate) redelivery: Option<bool>,
+}
+
+impl Voice {
+    fn of(wishes: Wishes) -> Self {
+        Self { balancer: wishes.balancer, key: wishes.key, redelivery: wishes.redelivery }
+    }
+}
+
 /// A labelled workload.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Asks {
     pub(crate) group: Group,
-    pub(crate) key: Option<String>,
-    pub(crate) redelivery: bool,
-    pub(crate) balancer: bool,
+    pub(crate) voice: Voice,
     pub(crate) auto_restart: bool,
     /// Its template is not told what it should be.
     pub(crate) missed: bool,
@@ -47,11 +61,9 @@ impl Asks {
         let wishes = annotations::read(&all).wishes;
         let workload = Workload::of(object.meta().clone(), object.template());
         Self {
-            group: wishes.group,
-            key: wishes.key,
-            redelivery: wishes.redelivery,
-            balancer: wishes.balancer,
             auto_restart: wishes.auto_restart,
+            group: wishes.group.clone(),
+            voice: Voice::of(wishes),
             missed: !propagate(&workload).patch.0.is_empty(),
             rollout: object.rollout(),
             restarted,
@@ -143,6 +155,7 @@ impl Rolled for DaemonSet {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodSeen {
     pub(crate) group: Option<Group>,
+    pub(crate) voice: Voice,
     /// `None`: it has a ring's label and does not ask for one.
     pub(crate) presence: Option<Presence>,
     pub(crate) owner: Option<Owner>,
@@ -155,14 +168,16 @@ pub(crate) struct PodSeen {
 impl PodSeen {
     pub(crate) fn of(pod: &Pod, settings: &Settings) -> Self {
         let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::RING));
-        let asked = || pod.metadata.annotations.as_ref().map(|all| annotations::read(all).wishes.group);
+        let told = pod.metadata.annotations.as_ref();
+        let wishes = told.map(|all| annotations::read(all).wishes).unwrap_or_default();
         let status = pod.status.clone().unwrap_or_default();
         let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         Self {
             group: match label {
                 Some(label) => label.parse().ok(),
-                None => Some(asked().unwrap_or_default()),
+                None => Some(wishes.group.clone()),
             },
+            voice: Voice::of(wishes),
             presence: presence(pod, settings),
             owner: Owner::of(pod),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
