@@ -139,15 +139,18 @@ fn unknown(command: &Command, names: impl Iterator<Item = OsString>) -> Vec<Stri
         commands.flat_map(Command::get_arguments).any(|arg| arg.get_env().is_some_and(|env| env == name))
     };
     let ours = names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with("WS_"));
-    ours.filter(|name| !known(name) && !is_service_link(name)).collect()
+    let ours: Vec<String> = ours.collect();
+    let services: Vec<&str> = ours.iter().filter_map(|name| name.strip_suffix("_SERVICE_HOST")).collect();
+    let unknown = |name: &&String| !known(name) && !is_service_link(name, &services);
+    ours.iter().filter(unknown).cloned().collect()
 }
 
-/// Whether Kubernetes sets that variable because a Service has a name that begins with `ws-`.
-fn is_service_link(name: &str) -> bool {
-    name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || name.contains("_PORT_")
-        || name.ends_with("_PORT")
+/// Whether Kubernetes sets that variable because one of the Services has a name that begins with `ws-`.
+fn is_service_link(name: &str, services: &[&str]) -> bool {
+    services.iter().filter_map(|service| name.strip_prefix(service)).any(|rest| {
+        rest == "_PORT"
+            || ["_PORT_", "_SERVICE_HOST", "_SERVICE_PORT"].iter().any(|link| rest.starts_with(link))
+    })
 }
 
 #[cfg(test)]
@@ -176,8 +179,36 @@ mod tests {
             "WS_DAIL_TIMEOUT",
             "HOME",
             "WS_BALANCER_SERVICE_HOST",
-            "WS_PROXY_PORT_7400_TCP",
+            "WS_BALANCER_SERVICE_PORT_HTTP",
+            "WS_BALANCER_PORT",
+            "WS_BALANCER_PORT_7400_TCP",
+            "WS_LISTEN_PORT",
         ];
-        assert_eq!(unknown(&command::<Args>(), names.map(OsString::from).into_iter()), ["WS_DAIL_TIMEOUT"]);
+        let unknown = unknown(&command::<Args>(), names.map(OsString::from).into_iter());
+        assert_eq!(unknown, ["WS_DAIL_TIMEOUT", "WS_LISTEN_PORT"]);
+    }
+
+    #[derive(Debug, Parser)]
+    enum Verb {
+        Run {
+            #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+            replicas: u16,
+        },
+        Show,
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        let error = Verb::try_parse_from([&["program"], arguments].concat()).unwrap_err();
+        BadConfig::from_clap(&error, &Verb::command()).to_string()
+    }
+
+    #[test]
+    fn what_was_expected_is_said_of_subcommands_and_of_numbers() {
+        assert_eq!(refused(&[]), "a subcommand is missing: expected one of run, show");
+        for (value, why) in [("many", "invalid digit"), ("70000", "not in 0..=65535"), ("-1", "")] {
+            let line = refused(&["run", &format!("--replicas={value}")]);
+            let words = ["--replicas", value, "expected NUMBER", why];
+            assert!(words.iter().all(|word| line.contains(word)), "{line}");
+        }
     }
 }

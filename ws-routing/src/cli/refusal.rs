@@ -36,8 +36,12 @@ impl BadConfig {
         let name = names(flag(&arg), command);
         Self(match error.kind() {
             ErrorKind::ValueValidation => {
-                let cause = std::error::Error::source(error).map(ToString::to_string);
-                format!("{name} {value:?}: {}", cause.unwrap_or_else(|| placeholder(&arg)))
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                // Numbers that clap reads itself only say what they are not.
+                match cause.contains("expected") {
+                    true => format!("{name} {value:?}: {cause}"),
+                    false => format!("{name} {value:?}: {}: {cause}", placeholder(&arg)),
+                }
             }
             ErrorKind::InvalidValue => {
                 let values = text(ContextKind::ValidValue).filter(|values| !values.is_empty());
@@ -59,6 +63,11 @@ impl BadConfig {
                 format!("{word:?} stands after a flag: expected a subcommand first, or flags alone")
             }
             ErrorKind::ArgumentConflict => format!("{name} is given twice: expected once"),
+            ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let names = command.get_subcommands().map(Command::get_name);
+                let names: Vec<_> = names.filter(|name| *name != "help").collect();
+                format!("a subcommand is missing: expected one of {}", names.join(", "))
+            }
             _ => first_line(&error.to_string()),
         })
     }
