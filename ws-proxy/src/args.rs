@@ -105,7 +105,7 @@ pub struct RunArgs {
     pub app: AppUrl,
 
     /// How long an application behind HTTP or NATS may take for its whole answer to a message: then it is tried again.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
     pub app_request_timeout: Duration,
 
     /// How long a message is tried again at an application behind HTTP or NATS that fails, before its client is closed,

@@ -212,6 +212,7 @@ async fn the_examples_of_problems_are_what_is_answered() {
     drop(other);
     examples.told(&Api::new(cluster.pod_addr(1)).call("GET", "/v1/keys/user-42", &[], b"").await);
     examples.told(&unfinished(addr).await);
+    examples.told(&said(addr, "GET / HTTP/1.1\r\n\r\n").await);
     // Nobody is at the other node.
     let stranger = cluster.range.addr(9, LISTEN).to_string();
     cluster.pods.get_mut(&1).unwrap().view.as_mut().unwrap().join(&stranger);
@@ -246,9 +247,13 @@ async fn to_a_client_that_never_reads(cluster: &Cluster, api: &mut Api, examples
 
 /// What is answered to a body that ends too early.
 async fn unfinished(addr: SocketAddr) -> Sent {
+    said(addr, &format!("POST {SEND} HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf")).await
+}
+
+/// What is answered to who says that and nothing more.
+async fn said(addr: SocketAddr, request: &str) -> Sent {
     let mut stream = TcpStream::connect(addr).await.unwrap();
-    let head = format!("POST {SEND} HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf");
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     api::read(&mut stream).await.unwrap()
 }

@@ -240,9 +240,13 @@ async fn tokens_keep_strangers_out_and_rotate_under_load() {
     let known = [("authorization", "Bearer old")];
     let answer = stranger.call("GET", &format!("/v1/keys/{}", keys[0]), &known, b"").await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let forged = [("ws-routing-key", "forged"), ("ws-user-id", "k"), ("ws-routing-proof", "00")];
-    let refused = support::client::open(cluster.pod_addr(1), "/", &forged).await;
-    assert!(format!("{refused:?}").contains("401"), "{refused:?}");
+    for proof in ["00", "", "not a proof"] {
+        for claim in ["ws-routing-key", "x-nothing"] {
+            let forged = [(claim, "forged"), ("ws-user-id", "k"), ("ws-routing-proof", proof)];
+            let refused = support::client::open(cluster.pod_addr(1), "/", &forged).await;
+            assert!(format!("{refused:?}").contains("401"), "{claim} {proof:?}: {refused:?}");
+        }
+    }
     let mut api = api(&cluster, 1);
     let mut expected = Vec::new();
     for (step, tokens) in ["old\n", "old\nnew\n", "new\nold\n", "new\n"].iter().enumerate() {

@@ -1,11 +1,16 @@
 //! Requests that make no sense, and requests at the edge of what makes some: row by row of the API's table.
 
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     api,
     listener::Listener,
-    support::{Cluster, Setup, api::Api},
+    support::{
+        Cluster, Setup,
+        api::{Api, read},
+        range::API,
+    },
 };
 
 const TEXT: (&str, &str) = ("content-type", "text/plain");
@@ -177,7 +182,7 @@ async fn a_bad_line_costs_no_other_line() {
         assert_eq!(json!([told["status"], told["delivered"], told["type"]]), *expected, "{line}: {told}");
     }
     let many = "{}\n".repeat(10_001);
-    let huge = vec![b' '; 17 * MOST];
+    let huge = vec![b' '; (16 << 20) + 1];
     let rows = [
         row("POST /v1/messages", &[], b"", 200, ""),
         row("POST /v1/messages", &[], b"\n \n", 200, ""),
@@ -247,4 +252,21 @@ async fn what_shows_or_closes_is_as_strict() {
     let client = Listener::connect(cluster.addr(), "k").await;
     check(&mut api, &[row("DELETE /v1/keys/k?code=4000&reason=signed+out%2b", &[], b"", 200, "")]).await;
     assert_eq!(client.end().await.1, Some((4000, "signed out+".into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_none_is_told_as_all_errors_are() {
+    let cluster = cluster().await;
+    for head in [
+        "GET /v1/keys/k HTTP/1.1\r\n\r\n",
+        "GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET http://a/v1/keys/k HTTP/1.1\r\nHost: a\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(cluster.range.addr(1, API)).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = read(&mut stream).await.unwrap();
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{head:?} {answer:?}");
+        assert_eq!((answer.status, &answer.json()["type"]), (400, &"bad-request".into()), "{head:?}");
+    }
 }

@@ -281,11 +281,16 @@ impl Problem {
         self
     }
 
+    /// The body of the answer.
+    pub(crate) fn json(&self) -> Bytes {
+        format!("{}\n", Value::Object(self.members.clone())).into()
+    }
+
     /// The answer.
     #[must_use]
     pub fn into_answer(self) -> Answer {
         tracing::debug!(status = self.status, kind = self.kind, "refused a call");
-        let mut answer = answer("application/problem+json", format!("{}\n", Value::Object(self.members)));
+        let mut answer = answer("application/problem+json", self.json());
         // A status outside 100 to 999 is a fault in the program: 500.
         *answer.status_mut() =
             http::StatusCode::from_u16(self.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);

@@ -33,8 +33,8 @@ const LINES: usize = 10_000;
 /// The largest body, in messages of the greatest size; a peer's has more around it.
 const BODY: usize = 16;
 
-/// What a peer's body may have in any case, in bytes.
-const PEER_BODY: usize = 4 << 20;
+/// What a body may have in any case, in bytes.
+const LEAST_BODY: usize = 16 << 20;
 
 #[derive(Deserialize)]
 struct Line {
@@ -64,8 +64,8 @@ pub(super) async fn send(
     parts: &Parts,
     request: impl RequestBody,
 ) -> Result<Answer, Problem> {
-    let most = BODY * api.settings().max_message;
-    let most = if caller == Caller::App { most } else { PEER_BODY.max(4 * most) };
+    let most = LEAST_BODY.max(BODY * api.settings().max_message);
+    let most = if caller == Caller::App { most } else { 4 * most };
     let bytes = body::read(request, most).await?;
     let count = lines(&bytes).count();
     if count > LINES {

@@ -31,7 +31,7 @@ use crate::{
     node::{NodeId, NodeState},
     peer::PeerTokens,
     proxy::{
-        error::Refusal,
+        error::{Refusal, render},
         handshake::head::{Arrived, HeadError, Limits, read_request},
         hashed,
     },
@@ -122,7 +122,7 @@ impl Api {
             Ok(Arrived::Http1(head)) => self.http1(io, head.into_buffer(), peer, Caller::App).await,
             Ok(Arrived::Http2(read)) => self.http2(io, read, peer, Caller::App).await,
             // Whoever asked is gone when this fails.
-            Err(HeadError::Refused(refusal)) => drop(io.write_all(&refusal.render()).await),
+            Err(HeadError::Refused(refusal)) => drop(io.write_all(&refused(&refusal)).await),
             Err(_) => {}
         }
     }
@@ -315,6 +315,16 @@ impl Api {
         let Some(tokens) = &self.shared.tokens else { return Ok(()) };
         authorize(tokens, parts)
     }
+}
+
+/// The answer to a request whose head is none, as all errors of the API are told.
+fn refused(refusal: &Refusal) -> Bytes {
+    let mut response = refusal.response();
+    let problem = Problem::new(response.status().as_u16(), "bad-request", refusal.to_string()).json();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(problem.len()));
+    render(&response.map(|_| problem))
 }
 
 /// Takes what a caller goes on to say where nobody listens: it must not keep it from reading what it was answered.

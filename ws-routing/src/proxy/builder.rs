@@ -142,6 +142,11 @@ impl Builder {
         self
     }
 
+    /// What was said of keys: [`log_keys`](Self::log_keys).
+    pub(crate) fn logs_keys(&self) -> bool {
+        self.log_keys
+    }
+
     /// What proves to sidecars that legs come from a peer. Default: nothing does.
     pub fn peer_tokens(mut self, tokens: Option<PeerTokens>) -> Self {
         self.tokens = tokens;

@@ -196,9 +196,10 @@ impl Health {
         self.nodes().iter().map(|(id, entry)| (id.clone(), known(entry))).collect()
     }
 
-    /// How many nodes are suspect.
-    pub(crate) fn suspects(&self) -> usize {
-        self.nodes().values().filter(|entry| entry.suspicion.is_some()).count()
+    /// How many of the members are suspect.
+    pub(crate) fn suspects(&self, members: &Members) -> usize {
+        let nodes = self.nodes();
+        nodes.iter().filter(|(id, entry)| entry.suspicion.is_some() && members.get(id).is_some()).count()
     }
 
     /// Of the candidates those that may own now: not suspect, and not draining while another is not.
@@ -214,10 +215,13 @@ impl Health {
         if ready.is_empty() { trusted } else { ready }
     }
 
-    /// Forgets nodes that are no members any more, and carry no leg.
+    /// Forgets nodes that are no members any more, and carry no leg. One that is suspect may be back at once: it is
+    /// forgotten when its time is over.
     pub(crate) fn retain(&self, members: &Members) {
+        let now = Instant::now();
         self.nodes().retain(|id, entry| {
-            entry.suspicion.is_some() || entry.carries_legs() || members.get(id).is_some()
+            let avoided = entry.suspicion.is_some_and(|suspicion| now < suspicion.until);
+            avoided || entry.carries_legs() || members.get(id).is_some()
         });
     }
 
@@ -327,6 +331,23 @@ mod tests {
         assert_eq!(health.usable(&members).len(), 2);
         health.answered(&a.id, Some(NodeState::Ready));
         assert_eq!(health.usable(&members), [&a]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspect_that_leaves_the_members_is_forgotten_when_its_time_is_over() {
+        let health = Health::new(Duration::from_secs(5));
+        let [members, nobody] =
+            [vec![Node::new(node())], Vec::new()].map(|nodes: Vec<Node>| Members::new(nodes, 0));
+        health.suspect(&node(), true);
+        health.retain(&members);
+        assert_eq!((health.suspects(&members), health.suspects(&nobody)), (1, 0));
+        health.retain(&nobody);
+        assert!(health.is_suspect(&node()), "it may be back at once");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        health.retain(&members);
+        assert!(health.is_suspect(&node()), "a member has to answer first");
+        health.retain(&nobody);
+        assert!(health.nodes().is_empty());
     }
 
     #[test]

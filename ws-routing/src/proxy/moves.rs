@@ -192,7 +192,7 @@ pub(super) async fn run(core: Arc<Core>) {
         if let Some(trunks) = &core.trunks {
             trunks.retain(&members);
         }
-        core.metrics.suspects().set(core.health.suspects());
+        core.metrics.suspects().set(core.health.suspects(&members));
         for connection in core.registry.update(&core, &members).into_iter().rev() {
             // The latest change is the most urgent one; who is told twice looks twice.
             waiting.push_front(connection);

@@ -75,11 +75,6 @@ impl Proxy {
         &self.inner.core
     }
 
-    /// What has the drain wait for a connection.
-    pub(super) fn guard(&self) -> Option<Guard> {
-        self.inner.drain.as_ref().map(Drain::guard)
-    }
-
     pub(super) fn from_inner(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
     }
@@ -306,6 +301,8 @@ impl Proxy {
         }
         let leg = LegHeaders { connection: Some(id.into()), ..LegHeaders::new(key.clone()) };
         match inner.core.route(&handshake, &leg).await? {
+            // Those that leave have been chosen: this one would stay to the end.
+            Routed::Leg(_) if self.is_draining() => Err(Refusal::Draining),
             Routed::Leg(mut dialed) => {
                 if let Some(span) = &mut span {
                     span.set("ws.node", dialed.node.as_str());
@@ -344,16 +341,21 @@ impl Proxy {
 
     /// A key as it may be logged.
     pub(super) fn shown(&self, key: &Key) -> String {
-        if self.inner.log_keys { key.to_string() } else { hashed(key) }
+        shown(key, self.inner.log_keys)
     }
 
     fn take_place(&self) -> Result<Place, Refusal> {
-        let place = Place(self.clone());
+        let place = Place { proxy: self.clone(), guard: self.inner.drain.as_ref().map(Drain::guard) };
         if self.inner.held.fetch_add(1, Ordering::Relaxed) >= self.inner.max_connections {
             return Err(Refusal::TooManyConnections);
         }
         Ok(place)
     }
+}
+
+/// A key as it is logged: as it is if that is permitted, else hashed.
+pub(crate) fn shown(key: &Key, plainly: bool) -> String {
+    if plainly { key.to_string() } else { hashed(key) }
 }
 
 /// A key as anybody may see it.
@@ -391,17 +393,26 @@ pub(super) enum Admitted {
     Answered(Box<super::connect::Answered<super::leg::LegStream>>, Place),
 }
 
-/// One of the places of `max_connections`, until it is dropped.
-pub(super) struct Place(Proxy);
+/// One of the places of `max_connections`, until it is dropped. A drain waits for it: from the handshake on, which is to
+/// be answered.
+pub(super) struct Place {
+    proxy: Proxy,
+    guard: Option<Guard>,
+}
 
 impl Place {
     pub(super) fn proxy(&self) -> &Proxy {
-        &self.0
+        &self.proxy
+    }
+
+    /// Gives the place back; what the drain still waits for.
+    pub(super) fn leave(mut self) -> Option<Guard> {
+        self.guard.take()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.inner.held.fetch_sub(1, Ordering::Relaxed);
+        self.proxy.inner.held.fetch_sub(1, Ordering::Relaxed);
     }
 }

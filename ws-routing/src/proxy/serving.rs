@@ -21,7 +21,6 @@ use super::{
     relay::End,
     service::Place,
 };
-use crate::drain::Guard;
 
 /// Serves one client, from its first byte to its last.
 ///
@@ -77,11 +76,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Joined<C> {
         let Self { io, held, opened } = self;
         let Opened { connection, dialed, place } = *opened;
         let proxy = place.proxy();
-        let (core, guard) = (proxy.core(), proxy.guard());
+        let core = proxy.core();
         core.metrics().opened().inc();
         let registered = Registry::register(core, &connection);
         let drive = Drive::new(Arc::clone(core), connection, io, &held, dialed);
-        Relaying(Some(Box::new(Relayed { drive, registered, guard, place })))
+        Relaying(Some(Box::new(Relayed { drive, registered, place })))
     }
 }
 
@@ -92,7 +91,6 @@ pub(crate) struct Relaying<C>(Option<Box<Relayed<C>>>);
 struct Relayed<C> {
     drive: Drive<C>,
     registered: Registered,
-    guard: Option<Guard>,
     place: Place,
 }
 
@@ -113,11 +111,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Future for Relaying<C> {
 impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Relayed<C> {
     /// Tells how it ended, when it is counted no longer.
     fn ended(self, end: End) {
-        let Self { drive, registered, guard: _guard, place } = self;
+        let Self { drive, registered, place } = self;
         let (connection, proxy) = (Arc::clone(drive.connection()), place.proxy().clone());
         drop(drive);
         drop(registered);
-        drop(place);
+        let _guard = place.leave();
         proxy.metrics().closed(end.code).inc();
         proxy.log_end(&connection, end);
     }

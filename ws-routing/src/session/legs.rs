@@ -28,6 +28,7 @@ use crate::{
         error::{self, Refusal, SidecarRefusal},
         handshake::{Handshake, LegHeaders, finish, head::RequestHead},
         relay::Nonce,
+        shown,
         wire::Wire,
     },
     trace::Tracer,
@@ -47,6 +48,8 @@ pub(crate) struct Legs {
     pub(super) fences: Fences,
     /// Whether its connections are counted here, and not where the client came in.
     pub(super) counted: bool,
+    /// Whether keys are logged as they are.
+    pub(super) log_keys: bool,
     pub(super) tracer: Tracer,
 }
 
@@ -203,6 +206,7 @@ impl Legs {
         let Joined { machine, down, up, arrival, mut far, guard } = joined.out();
         let Arrival { fenced, mut seated, .. } = arrival;
         let counted = self.counted.then(|| Counted::new(&self.metrics));
+        let began = Instant::now();
         let finished = {
             // In a box of its own: within the task's it would be there twice, before and after it begins.
             let drive = Box::pin(Drive::new(machine, down, up, &self.metrics, &mut seated));
@@ -215,24 +219,33 @@ impl Legs {
         match finished {
             None => {
                 seated.over(Some(Whither::Sought));
-                tracing::debug!("leg cut: its connection is elsewhere");
+                self.log_end(seated.seat().guest(), began, None);
             }
-            Some(finished) => self.ended(&seated, finished),
+            Some(finished) => self.ended(seated.seat().guest(), began, finished),
         }
         drop((counted, seated));
         hand_over(far).await;
         drop(guard);
     }
 
-    fn ended(&self, seated: &Seated, finished: Finished) {
+    fn ended(&self, guest: &Guest, began: Instant, finished: Finished) {
         if self.counted {
             self.metrics.closed(finished.code).inc();
         }
-        tracing::debug!(
-            connection = &*seated.seat().guest().connection,
-            code = finished.code,
-            moved = finished.moved,
-            "leg ended"
+        self.log_end(guest, began, Some(finished));
+    }
+
+    /// `finished`: nothing for a leg that was cut, as its connection is elsewhere. Of a client of its own the proxy tells.
+    fn log_end(&self, guest: &Guest, began: Instant, finished: Option<Finished>) {
+        if !self.counted {
+            return;
+        }
+        let (code, moved) =
+            (finished.map(|finished| finished.code), finished.is_none_or(|finished| finished.moved));
+        let seconds = began.elapsed().as_secs();
+        tracing::info!(
+            connection = &*guest.connection, key = %shown(&guest.key, self.log_keys), remote = guest.remote.as_deref(),
+            node = %self.node, code, moved, seconds, "leg ended"
         );
     }
 }

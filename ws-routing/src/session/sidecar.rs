@@ -142,6 +142,7 @@ impl Sidecar {
             seats,
             fences: Fences::default(),
             counted: true,
+            log_keys: proxy.logs_keys(),
             tracer,
         };
         // A client of its own is counted where it came in.
@@ -268,16 +269,20 @@ impl Sidecar {
     /// Answers the handshake of a leg, or of a client of its own.
     async fn join(&self, mut io: LegStream, head: &RequestHead, peer: SocketAddr) -> Option<Taken> {
         let headers = &head.parts.headers;
-        // Whoever has no proof is a client, and what it claims is forged.
-        let unproved = self.tokens.is_some() && !headers.contains_key(contract::PROOF);
-        let leg = if unproved { Ok(None) } else { LegHeaders::read(headers) };
+        // Whoever has no proof is a client, and what it claims is forged; whoever has one is none.
+        let proved = headers.contains_key(contract::PROOF);
+        let leg = if self.tokens.is_some() && !proved { Ok(None) } else { LegHeaders::read(headers) };
+        let forged = |refusal: &Refusal| matches!(refusal, Refusal::BadLeg(contract::PROOF));
         match leg {
             Ok(Some(leg)) if self.is_proved(leg.proof.as_deref(), &leg.key) => {
                 return Some(Taken::Leg(self.legs.join(io, head, leg, Some(peer)).await?));
             }
-            Ok(Some(_)) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
-            Ok(None) => {
+            Ok(None) if self.tokens.is_none() || !proved => {
                 return Some(Taken::Client(self.proxy.join(io, Arrival::tcp(peer), head).await?));
+            }
+            Ok(_) => self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await,
+            Err(refusal) if self.tokens.is_some() && forged(&refusal) => {
+                self.legs.refuse(&mut io, &SidecarRefusal::BadProof.into()).await;
             }
             Err(refusal) => self.legs.refuse(&mut io, &refusal).await,
         }

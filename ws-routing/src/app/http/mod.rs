@@ -68,7 +68,7 @@ impl Default for HttpSettings {
         Self {
             dial_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(7),
-            request_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(10),
             retry: Duration::from_secs(30),
             max_message: 1024 * 1024,
         }

@@ -178,6 +178,10 @@ impl Here {
 
     async fn serve(&self, seat: &std::sync::Arc<Seat>, op: &Op) -> Fate {
         let waits = seat.phase() == Phase::Waiting;
+        // Whom a live leg leads to is known without a turn in the queue, which may be full.
+        if matches!(op, Op::List) && seat.phase() == Phase::Live {
+            return Fate::Done;
+        }
         let began = Instant::now();
         let mut posted = match seat.post(op.post()) {
             Ok(posted) => posted,
