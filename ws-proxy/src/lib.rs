@@ -63,7 +63,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let admins = serve::bind(args.admin).context("--admin")?;
     listening.release();
     let (listen, admin) = (clients.local_addr()?, admins.local_addr()?);
-    tracing::info!(%listen, %admin, %node, app = %args.app, members = %args.members.members, "started");
+    tracing::info!(%listen, api = %apis.local_addr()?, %admin, %node, app = %args.app, members = %args.members.members, "started");
 
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .peer_tokens(tokens.clone())

@@ -3,24 +3,38 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
+    thread,
     time::Duration,
+};
+
+use tokio_tungstenite::tungstenite::{
+    self, WebSocket,
+    client::{self, IntoClientRequest as _},
+    protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
 /// A running program on free ports; it is killed when the test ends early.
 struct Program {
     child: Child,
     /// Open as long as the program writes to it.
-    _log: BufReader<ChildStderr>,
+    log: BufReader<ChildStderr>,
+    listen: SocketAddr,
+    api: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Program {
     fn start(more: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::before("127.0.0.1:1".parse().unwrap(), more, variables)
+    }
+
+    /// In front of an app.
+    fn before(app: SocketAddr, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ws-proxy"))
             .args(["--members", "static:127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--api", "127.0.0.1:0", "--app", "ws://127.0.0.1:1", "--node", "127.0.0.1:1"])
+            .args(["--api", "127.0.0.1:0", "--app", &format!("ws://{app}"), "--node", "127.0.0.1:1"])
             .args(["--log-format", "json"])
             .args(more)
             .envs(variables.iter().copied())
@@ -29,22 +43,32 @@ impl Program {
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let started = line_with(&mut log, "\"started\"");
-        let admin = started["admin"].as_str().unwrap().parse().unwrap();
-        Self { child, _log: log, admin }
+        let [listen, api, admin] =
+            ["listen", "api", "admin"].map(|port| started[port].as_str().unwrap().parse().unwrap());
+        Self { child, log, listen, api, admin }
     }
 
     fn ask(&self, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        said(self.admin, &format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+    }
+
+    /// What is answered to a client's handshake, or a leg's, that is not agreed to.
+    fn refused(&self, header: &str) -> String {
+        let handshake = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        said(self.listen, &format!("{handshake}{header}\r\n\r\n"))
+    }
+
+    /// A client, or a leg.
+    fn open(&self, header: (&'static str, &str)) -> WebSocket<TcpStream> {
+        let mut request = format!("ws://{}/", self.listen).into_client_request().unwrap();
+        request.headers_mut().insert(header.0, header.1.parse().unwrap());
+        client::client(request, TcpStream::connect(self.listen).unwrap()).unwrap().0
     }
 
     fn await_ready(&self) {
         while !self.ask("GET", "/readyz").starts_with("HTTP/1.1 200") {
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -60,6 +84,29 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What is answered until the end of the connection.
+fn said(addr: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// An app that does that with each connection, in a thread of its own.
+fn app(serve: impl Fn(WebSocket<TcpStream>) + Send + Copy + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let socket = tungstenite::accept(stream.unwrap()).unwrap();
+            thread::spawn(move || serve(socket));
+        }
+    });
+    addr
 }
 
 /// The next log line that contains `text`.
@@ -147,4 +194,54 @@ fn the_drain_command_waits_until_the_sidecar_is_empty() {
     assert!(program.ask("GET", "/v1/wait-empty").contains("\"connections\":0"));
     program.signal("TERM");
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_it_refuses_itself_says_so_to_clients_of_its_own_too() {
+    let program = Program::start(&["--drain", "1h"], &[]);
+    program.await_ready();
+    for header in ["ws-user-id: ada", "ws-routing-key: ada"] {
+        let answer = program.refused(header);
+        assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("ws-routing-error: "), "{answer}");
+    }
+    let answer = program.refused("x-nothing: 1");
+    assert!(answer.starts_with("HTTP/1.1 400") && !answer.contains("ws-routing-error"), "{answer}");
+    program.ask("POST", "/v1/drain");
+    let answer = program.refused("ws-user-id: ada");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("ws-routing-error: draining"), "{answer}");
+}
+
+#[test]
+fn the_end_of_each_connection_is_one_line_that_hides_its_key() {
+    let echo = app(|mut socket| while socket.read().is_ok_and(|message| socket.send(message).is_ok()) {});
+    let mut program = Program::before(echo, &[], &[]);
+    program.await_ready();
+    for (header, line) in [("ws-routing-key", "leg ended"), ("ws-user-id", "connection ended")] {
+        let mut client = program.open((header, "ada lovelace"));
+        let bye = CloseFrame { code: CloseCode::from(4007), reason: "bye".into() };
+        client.close(Some(bye)).unwrap();
+        while client.read().is_ok() {}
+        let ended = line_with(&mut program.log, line);
+        assert_eq!((&ended["level"], &ended["code"]), (&"INFO".into(), &4007.into()), "{ended}");
+        assert_eq!(ended["key"].as_str().map(str::len), Some(16), "{ended}");
+        assert!(!ended.to_string().contains("lovelace"), "{ended}");
+    }
+}
+
+#[test]
+fn an_app_that_takes_nothing_is_a_slow_consumer_of_what_is_sent_to_it() {
+    // It holds the connection, and reads nothing.
+    let program = Program::before(app(|_socket| thread::sleep(Duration::from_secs(3600))), &[], &[]);
+    program.await_ready();
+    let _client = program.open(("ws-user-id", "ada"));
+    let block = "x".repeat(1 << 20);
+    let request = format!(
+        "POST /v1/keys/ada/messages?to=app HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{block}",
+        block.len()
+    );
+    let refused =
+        (0..100).map(|_| said(program.api, &request)).find(|answer| !answer.starts_with("HTTP/1.1 200"));
+    let refused = refused.expect("no buffer takes 100 MiB");
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("slow-consumer"), "{refused}");
 }

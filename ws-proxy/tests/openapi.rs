@@ -242,6 +242,9 @@ async fn to_a_client_that_never_reads(cluster: &Cluster, api: &mut Api, examples
         }
     };
     examples.told(&refused);
+    // Whom it is, is known without a turn behind what it does not read.
+    let shown = api.call("GET", "/v1/keys/user-42", &[], b"").await;
+    assert_eq!(shown.status, 200, "{shown:?}");
     drop(stuck);
 }
 

@@ -117,6 +117,28 @@ async fn presence_devices_close_bulk_and_the_app() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_of_many_sends_only_what_was_surely_not_delivered() {
+    let cluster = Setup::sidecars(2).start().await;
+    let mut api = api(&cluster, 1);
+    let early = Listener::connect(cluster.addr(), "early").await;
+    let lines = "{\"key\":\"early\",\"text\":\"once\"}\n{\"key\":\"late\",\"text\":\"once\"}\n";
+    let mut send = async || {
+        let bulk = api.call("POST", "/v1/messages", &[("idempotency-key", "1")], lines.as_bytes()).await;
+        bulk.lines().iter().map(|line| line["status"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(send().await, [200, 404]);
+    let late = Listener::connect(cluster.addr(), "late").await;
+    for _ in 0..3 {
+        assert_eq!(send().await, [200, 200]);
+    }
+    assert_eq!(api.call("DELETE", "/v1/keys/early", &[], b"").await.status, 200);
+    assert_eq!(api.call("DELETE", "/v1/keys/late", &[], b"").await.status, 200);
+    for client in [early, late] {
+        assert_eq!(client.end().await.0, ["once"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_on_two_nodes_is_reached_as_a_whole() {
     let cluster = Setup::sidecars(3).start().await;
     let (key, owner) = (support::client::key(1), cluster.owner(1));

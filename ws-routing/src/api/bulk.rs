@@ -76,15 +76,20 @@ pub(super) async fn send(
     }
     let told = match (caller, Scope::read(&parts.headers, "", "bulk")?) {
         (Caller::Peer, _) => answer_peer(api, &bytes).await,
-        (Caller::App, None) => answer_app(api, &bytes).await,
+        (Caller::App, None) => answer_app(api, &bytes, &[]).await,
         (Caller::App, Some(scope)) => match api.idempotency().claim(scope, &bytes).await? {
             Claim::Said(said) if said.status != 200 => return Ok(said.into_answer()),
             Claim::Said(said) => said.body.as_array().cloned().unwrap_or_default(),
             Claim::First(first) => {
                 let sender = api.clone();
                 let sent = async move {
-                    let told = answer_app(&sender, &bytes).await;
-                    first.said(&Said { status: 200, body: told.clone().into() });
+                    let earlier = first.earlier().and_then(|said| said.body.as_array().cloned());
+                    let told = answer_app(&sender, &bytes, &earlier.unwrap_or_default()).await;
+                    let said = Said { status: 200, body: told.clone().into() };
+                    match told.iter().any(may_be_tried_again) {
+                        true => first.said_in_part(&said),
+                        false => first.said(&said),
+                    }
                     told
                 };
                 api.finish(sent).await?
@@ -99,11 +104,21 @@ fn lines(bytes: &Bytes) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty())
 }
 
-async fn answer_app(api: &Api, bytes: &Bytes) -> Vec<Value> {
+/// Whether that line of an answer says that surely nothing was delivered, and may be next time.
+fn may_be_tried_again(line: &Value) -> bool {
+    matches!(line["status"].as_u64(), Some(404 | 429 | 503))
+}
+
+/// Sends what `earlier` says nothing final of: the lines of the answer to the same body before.
+async fn answer_app(api: &Api, bytes: &Bytes, earlier: &[Value]) -> Vec<Value> {
     let mut told = Vec::new();
     let mut calls = Vec::new();
     let mut places = Vec::new();
-    for line in lines(bytes) {
+    for (n, line) in lines(bytes).enumerate() {
+        if let Some(line) = earlier.get(n).filter(|line| !may_be_tried_again(line)) {
+            told.push(line.clone());
+            continue;
+        }
         match read(api, line) {
             Ok(good) => {
                 places.push((told.len(), good.ack));

@@ -40,6 +40,13 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// What a result costs besides its text, in bytes.
+    fn cost(&self) -> usize {
+        2 * self.0.len() + OVERHEAD
+    }
+}
+
 /// The results of the last minute. Cloning is a reference count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Idempotency {
@@ -49,7 +56,7 @@ pub(super) struct Idempotency {
 #[derive(Debug, Default)]
 struct Results {
     known: HashMap<Scope, Known>,
-    /// When each was said, oldest first.
+    /// When each may be forgotten, soonest first; one that was said anew since has a later one.
     order: VecDeque<(Instant, Scope)>,
     bytes: usize,
 }
@@ -59,6 +66,10 @@ struct Known {
     body: [u8; 32],
     /// `None` while it is being found out.
     said: watch::Receiver<Option<Said>>,
+    /// What is known of a result of which a part may be tried again, while nobody does.
+    partial: Option<Said>,
+    /// When it may be forgotten; `None` while it is being found out.
+    until: Option<Instant>,
     cost: usize,
 }
 
@@ -86,6 +97,8 @@ pub(super) struct First {
     results: Idempotency,
     scope: Scope,
     said: watch::Sender<Option<Said>>,
+    /// What earlier tries came to, of which a part is to be tried again.
+    earlier: Option<Said>,
     /// It was told what became of it.
     told: bool,
 }
@@ -119,14 +132,19 @@ impl Idempotency {
     ) -> Result<Result<First, watch::Receiver<Option<Said>>>, Problem> {
         let mut results = self.lock();
         results.forget();
-        if let Some(known) = results.known.get(scope) {
+        let first =
+            |said, earlier| First { results: self.clone(), scope: scope.clone(), said, earlier, told: false };
+        if let Some(known) = results.known.get_mut(scope) {
             if known.body != *body {
                 let detail = "this Idempotency-Key was used with another body";
                 return Err(Problem::new(409, "idempotency-conflict", detail));
             }
-            return Ok(Err(known.said.clone()));
+            let Some(partial) = known.partial.take() else { return Ok(Err(known.said.clone())) };
+            let (said, waiting) = watch::channel(None);
+            (known.said, known.until) = (waiting, None);
+            return Ok(Ok(first(said, Some(partial))));
         }
-        let cost = 2 * scope.0.len() + OVERHEAD;
+        let cost = scope.cost();
         if results.bytes + cost > MOST {
             let detail = "too many results are kept; nothing was sent";
             let problem = Problem::new(503, "idempotency-full", detail);
@@ -134,8 +152,9 @@ impl Idempotency {
         }
         results.bytes += cost;
         let (said, waiting) = watch::channel(None);
-        results.known.insert(scope.clone(), Known { body: *body, said: waiting, cost });
-        Ok(Ok(First { results: self.clone(), scope: scope.clone(), said, told: false }))
+        let known = Known { body: *body, said: waiting, partial: None, until: None, cost };
+        results.known.insert(scope.clone(), known);
+        Ok(Ok(first(said, None)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Results> {
@@ -147,8 +166,9 @@ impl Idempotency {
 impl Results {
     fn forget(&mut self) {
         let now = Instant::now();
-        while self.order.front().is_some_and(|(at, _)| *at + KEPT <= now) {
-            if let Some((_, scope)) = self.order.pop_front() {
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, scope)) = self.order.pop_front() else { return };
+            if self.known.get(&scope).and_then(|known| known.until).is_some_and(|until| until <= now) {
                 self.remove(&scope);
             }
         }
@@ -162,25 +182,42 @@ impl Results {
 }
 
 impl First {
+    /// What earlier tries came to, if [`First::said_in_part`] was said of them.
+    pub(super) fn earlier(&self) -> Option<&Said> {
+        self.earlier.as_ref()
+    }
+
     /// This is the result. Only a success and an unknown outcome are kept: all else may be tried again.
     pub(super) fn said(mut self, said: &Said) {
         self.tell(said);
     }
 
+    /// This is the result, of which a part may be tried again: by the next who asks.
+    pub(super) fn said_in_part(mut self, said: &Said) {
+        self.keep(said, Some(said.clone()));
+    }
+
     fn tell(&mut self, said: &Said) {
+        if matches!(said.status, 200 | 504) {
+            self.keep(said, None);
+            self.said.send_replace(Some(said.clone()));
+        } else {
+            self.told = true;
+            self.results.lock().remove(&self.scope);
+        }
+    }
+
+    fn keep(&mut self, said: &Said, partial: Option<Said>) {
         self.told = true;
+        let cost = self.scope.cost() + said.body.to_string().len();
+        let until = Instant::now() + KEPT;
         let mut results = self.results.lock();
-        if !matches!(said.status, 200 | 504) {
-            return results.remove(&self.scope);
-        }
-        let more = said.body.to_string().len();
-        results.bytes += more;
         if let Some(known) = results.known.get_mut(&self.scope) {
-            known.cost += more;
+            let before = std::mem::replace(&mut known.cost, cost);
+            (known.partial, known.until) = (partial, Some(until));
+            results.bytes = results.bytes - before + cost;
         }
-        results.order.push_back((Instant::now(), self.scope.clone()));
-        drop(results);
-        self.said.send_replace(Some(said.clone()));
+        results.order.push_back((until, self.scope.clone()));
     }
 }
 
@@ -244,6 +281,32 @@ mod tests {
         drop(results.claim(scope("a"), b"body").await.unwrap());
         let Claim::Said(said) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
         assert_eq!(said.status, 504);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_result_in_part_the_next_who_asks_tries_the_rest_and_the_minute_begins_anew() {
+        let results = Idempotency::default();
+        let Claim::First(first) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
+        let meanwhile = tokio::spawn({
+            let results = results.clone();
+            async move { results.claim(scope("a"), b"body").await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(first.earlier(), None);
+        first.said_in_part(&said(200));
+        let Claim::First(second) = meanwhile.await.unwrap() else { panic!() };
+        assert_eq!(second.earlier(), Some(&said(200)));
+        // It takes longer than the first result is kept.
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(results.claim(scope("a"), b"other").await.is_err());
+        second.said(&said(200));
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(matches!(results.claim(scope("a"), b"body").await.unwrap(), Claim::Said(_)));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let Claim::First(first) = results.claim(scope("a"), b"body").await.unwrap() else { panic!() };
+        assert_eq!(first.earlier(), None);
+        first.said(&said(503));
+        assert_eq!(results.lock().bytes, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -181,6 +181,25 @@ impl Refusal {
         render(&response)
     }
 
+    /// The same from a sidecar to a client that came without a balancer: who relays it may try another node where the
+    /// fault is neither the client's nor the app's own.
+    #[must_use]
+    pub fn render_to_own_client(&self) -> Bytes {
+        let mut response = self.response();
+        if matches!(
+            self,
+            Self::Unreachable
+                | Self::Draining
+                | Self::NoMembers
+                | Self::AllSuspect
+                | Self::TooManyConnections
+        ) && let Ok(why) = HeaderValue::try_from(self.to_string())
+        {
+            response.headers_mut().insert(contract::ERROR, why);
+        }
+        render(&response)
+    }
+
     /// The whole answer, as it goes to a socket, which is closed after it.
     #[must_use]
     pub fn render(&self) -> Bytes {

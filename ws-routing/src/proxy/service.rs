@@ -163,6 +163,8 @@ impl Proxy {
         C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let began = Instant::now();
+        // The process does not end before this client has its answer.
+        let _guard = self.inner.drain.as_ref().map(Drain::guard);
         match self.admit(Some(arrival), &head.parts).await {
             Ok(Admitted::Leg(opened)) => {
                 let answer = opened.dialed.accepted.render(None);
@@ -251,8 +253,10 @@ impl Proxy {
 
     async fn refuse(&self, io: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
         self.count_refusal(refusal);
+        let own = self.inner.core.local.is_some();
+        let answer = if own { refusal.render_to_own_client() } else { refusal.render() };
         // Nobody is left to be told when this fails.
-        let _ = finish(io, &refusal.render()).await;
+        let _ = finish(io, &answer).await;
     }
 
     /// Checks a handshake and opens its leg.

@@ -38,6 +38,7 @@ pub(crate) struct Drive<'a> {
     metrics: &'a Metrics,
     seated: &'a mut Seated,
     phase: Phase,
+    settling: bool,
     receipts: Receipts,
     /// Something was posted, and not all of it was put.
     posted: bool,
@@ -69,6 +70,7 @@ impl<'a> Drive<'a> {
             metrics,
             seated,
             phase,
+            settling: false,
             receipts: Receipts::default(),
             posted: false,
             fresh: true,
@@ -115,6 +117,10 @@ impl<'a> Drive<'a> {
     fn follow_phase(&mut self) {
         if let Some(number) = self.machine.take_confirmed() {
             self.receipts.confirmed(number);
+        }
+        let settling = self.machine.is_settling();
+        if std::mem::replace(&mut self.settling, settling) != settling {
+            self.seated.seat().mailbox().set_settling(settling);
         }
         let phase = self.machine.phase();
         if phase == self.phase {

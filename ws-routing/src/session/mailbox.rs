@@ -94,6 +94,8 @@ pub(crate) struct Mailbox {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// The app is not to be told anything new: the connection is about to leave.
+    settling: bool,
     bytes: usize,
     next: u64,
     to_client: VecDeque<Entry>,
@@ -110,11 +112,23 @@ struct Entry {
 impl Mailbox {
     pub(crate) fn new(bound: usize, phase: Phase) -> Self {
         let (to_client, to_app) = (VecDeque::new(), VecDeque::new());
-        Self { bound, state: Mutex::new(State { phase, bytes: 0, next: 0, to_client, to_app }) }
+        Self {
+            bound,
+            state: Mutex::new(State { phase, settling: false, bytes: 0, next: 0, to_client, to_app }),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
         self.lock().phase
+    }
+
+    /// Whether posts towards the app wait for a move to go on.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.lock().settling
+    }
+
+    pub(super) fn set_settling(&self, settling: bool) {
+        self.lock().settling = settling;
     }
 
     /// Takes a post in. Returns its number and where its outcome will be told.

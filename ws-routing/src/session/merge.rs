@@ -24,14 +24,19 @@ impl Session {
         }
     }
 
+    /// Whether the app is being asked whether it has said all, and told nothing new meanwhile.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
     /// Whether a message may be put towards the client now.
     pub(crate) fn takes_to_client(&self) -> bool {
         self.phase() == Phase::Live && self.from_app.at_message()
     }
 
-    /// Whether a message may be put towards the app now. Not while the app is asked whether it has said all.
+    /// Whether a message may be put towards the app now.
     pub(crate) fn takes_to_app(&self) -> bool {
-        self.phase() == Phase::Live && self.settling.is_none() && self.from_leg.at_message()
+        self.phase() == Phase::Live && !self.is_settling() && self.from_leg.at_message()
     }
 
     /// Puts a message towards the client.

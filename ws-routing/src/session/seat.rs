@@ -75,6 +75,12 @@ impl Seat {
         self.mailbox.phase()
     }
 
+    /// Whether a move keeps posts from being put for now: this is not the connection's leg yet, or `to_app` is meant and
+    /// the app is being left.
+    pub(crate) fn holds_back(&self, to_app: bool) -> bool {
+        self.phase() == Phase::Waiting || (to_app && self.mailbox.is_settling())
+    }
+
     pub(crate) fn guest(&self) -> &Guest {
         &self.guest
     }

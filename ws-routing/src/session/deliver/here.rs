@@ -177,7 +177,6 @@ impl Here {
     }
 
     async fn serve(&self, seat: &std::sync::Arc<Seat>, op: &Op) -> Fate {
-        let waits = seat.phase() == Phase::Waiting;
         // Whom a live leg leads to is known without a turn in the queue, which may be full.
         if matches!(op, Op::List) && seat.phase() == Phase::Live {
             return Fate::Done;
@@ -188,12 +187,21 @@ impl Here {
             Err(NotTaken::Full) => return Fate::Slow,
             Err(NotTaken::Gone) => return Fate::Gone,
         };
-        let held_back = waits || matches!(op, Op::ToApp(_));
+        let to_app = matches!(op, Op::ToApp(_));
+        let mut held_back = seat.holds_back(to_app);
         let patience = if held_back { HELD_BACK } else { self.settings.send_timeout };
-        match timeout(patience, posted.outcome()).await {
-            Ok(outcome) => outcome.into(),
-            Err(_) if posted.withdraw() && held_back => Fate::Moving,
-            Err(_) => self.confirmation(&mut posted, began).await,
+        if let Ok(outcome) = timeout(patience, posted.outcome()).await {
+            return outcome.into();
+        }
+        if !held_back && seat.holds_back(to_app) {
+            held_back = true;
+            if let Ok(outcome) = timeout_at(began + HELD_BACK, posted.outcome()).await {
+                return outcome.into();
+            }
+        }
+        match posted.withdraw() {
+            true if held_back => Fate::Moving,
+            _ => self.confirmation(&mut posted, began).await,
         }
     }
 
