@@ -54,6 +54,25 @@ async fn a_sidecar_whose_app_is_dead_is_passed_over() {
     }
 }
 
+/// Its keys belong to others already, and do not change their owner once more.
+#[tokio::test]
+async fn a_node_that_was_suspect_when_it_began_to_drain_or_left_is_left_all_the_same() {
+    for go in [Cluster::drain, Cluster::leave] {
+        let mut cluster = Setup::sidecars(2).start().await;
+        let clients = [0, 1000].map(|from| cluster.client_of(1, from));
+        let stays = cluster.client(clients[0]).await.drive(millis(50));
+        eventually(secs(5), "it is at its owner", async || cluster.app(1).clients() == clients[..1]).await;
+        cluster.app(1).stop_listening();
+        let other = Some(cluster.pods[&2].id.clone());
+        assert_eq!(status(cluster.addr(), clients[1]).await, (101, other), "the owner is suspect");
+        assert_eq!(cluster.app(1).clients(), clients[..1], "a failed dial says nothing of live legs");
+        go(&mut cluster, 1);
+        eventually(secs(3), "it has moved", async || cluster.app(2).clients().contains(&clients[0])).await;
+        finish(vec![stays]).await;
+        cluster.verdict().assert_clean();
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_leaves_the_members_as_it_dies_is_given_up_all_the_same() {
     let mut cluster = Setup::sidecars(3).links().start().await;
@@ -243,6 +262,25 @@ async fn a_frozen_pod_is_left_and_what_it_says_later_reaches_nobody() {
         "{verdict}"
     );
     cluster.leave(2);
+}
+
+/// The leg to it is open, and waits for the old one's last words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_hangs_before_a_client_has_moved_to_it_is_not_moved_to() {
+    let setup = Setup::sidecars(1)
+        .manners(|manners| manners.ticks = Some(millis(20)))
+        .balancer(&["--probe-interval", "500ms"]);
+    let mut cluster = setup.start().await;
+    cluster.add(2).await;
+    let ids = [1, 2].map(|host| cluster.pods[&host].id.clone());
+    let id = (0..).find(|id| owner::owner(&ids, &key(*id)) == ids[1]).unwrap();
+    let mut client = cluster.client(id).await;
+    cluster.enter(2);
+    eventually(secs(5), "the next leg is open", async || !cluster.app(2).clients().is_empty()).await;
+    cluster.pods[&2].signal("STOP");
+    client.ask(secs(10)).await;
+    client.leave().await;
+    cluster.pods[&2].signal("CONT");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

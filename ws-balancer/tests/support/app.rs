@@ -98,6 +98,7 @@ struct Shared {
     manners: Mutex<Manners>,
     handshakes: Mutex<Vec<Handshake>>,
     frozen: watch::Sender<bool>,
+    closed: watch::Sender<()>,
     legs: Mutex<BTreeMap<u64, Handle>>,
 }
 
@@ -152,6 +153,11 @@ impl App {
         self.shared.frozen.send_replace(frozen);
     }
 
+    /// Takes no new connections, as an app does first that is told to end. It keeps those that it has.
+    pub fn stop_listening(&self) {
+        self.shared.closed.send_replace(());
+    }
+
     pub fn handshakes(&self) -> Vec<Handshake> {
         self.shared.handshakes.lock().unwrap().clone()
     }
@@ -193,6 +199,7 @@ impl Shared {
             manners: Mutex::new(manners),
             handshakes: Mutex::default(),
             frozen: watch::Sender::new(false),
+            closed: watch::Sender::new(()),
             legs: Mutex::default(),
         })
     }
@@ -208,9 +215,12 @@ fn close(code: u16, reason: &str) -> Message {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let mut closed = shared.closed.subscribe();
+    let mut listener = Some(listener);
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
+            Ok(()) = closed.changed() => listener = None,
+            accepted = async { listener.as_ref().expect("it listens").accept().await }, if listener.is_some() => {
                 if let Ok((stream, _)) = accepted {
                     drop(stream.set_nodelay(true));
                     connections.spawn(serve(stream, shared.clone()));

@@ -155,6 +155,12 @@ impl Gauge {
         self.0.set(i64::try_from(n).unwrap_or(i64::MAX));
     }
 
+    /// A part of them was so many and is so many now.
+    pub(crate) fn changed(&self, before: usize, now: usize) {
+        let number = |n| i64::try_from(n).unwrap_or(i64::MAX);
+        self.0.inc_by(number(now) - number(before));
+    }
+
     /// How many there are.
     #[must_use]
     pub fn get(&self) -> i64 {

@@ -425,7 +425,7 @@ impl Core {
             // What the kernel still tries to send there would hold up new legs when the node is back.
             trunks.cut(node);
         }
-        self.registry.cut(node);
+        self.registry.cut();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin};
 
 use super::{
-    super::{core::Dialed, relay::DialFailure},
+    super::{core::Dialed, moves::Late, relay::DialFailure},
     Drive,
 };
 use crate::{metrics::MoveReason, node::NodeId, trace::Span};
@@ -18,6 +18,8 @@ pub(super) struct Errands {
     pub(super) fence: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// The move that is under way, for those who trace it.
     pub(super) span: Option<Span>,
+    /// While the connection is not where it belongs.
+    late: Option<Late>,
 }
 
 pub(super) struct Dial {
@@ -27,7 +29,11 @@ pub(super) struct Dial {
 
 impl Errands {
     pub(super) fn are_done(&self) -> bool {
-        self.heading.is_none() && self.dial.is_none() && self.fence.is_none() && self.span.is_none()
+        self.heading.is_none()
+            && self.dial.is_none()
+            && self.fence.is_none()
+            && self.span.is_none()
+            && self.late.is_none()
     }
 }
 
@@ -35,6 +41,16 @@ impl<C> Drive<C> {
     /// Those that are under way, which begin with it.
     pub(super) fn errands(&mut self) -> &mut Errands {
         self.errands.get_or_insert_default()
+    }
+
+    /// Counts whether the connection is where it belongs.
+    pub(super) fn count_late(&mut self, late: bool) {
+        match &mut self.errands {
+            Some(errands) if !late => errands.late = None,
+            Some(errands) if errands.late.is_some() => {}
+            _ if late => self.errands().late = Some(Late::new(&self.core)),
+            _ => {}
+        }
     }
 
     pub(super) fn take_heading(&mut self) -> Option<(NodeId, MoveReason)> {

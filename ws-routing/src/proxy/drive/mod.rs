@@ -195,7 +195,20 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
         if leave {
             self.machine.close(now, CloseReason::Restart, &mut self.sockets.ports(cx));
         }
-        if cut && self.core.is_dead(&self.node) {
+        if cut {
+            self.cut(cx);
+        }
+    }
+
+    /// Lets go of the legs to nodes that are silent altogether.
+    fn cut(&mut self, cx: &mut Context<'_>) {
+        let now = self.now;
+        let heading = self.errands.as_ref().and_then(|errands| errands.heading.as_ref());
+        if self.sockets.next.is_some() && heading.is_some_and(|(node, _)| self.core.is_dead(node)) {
+            self.machine.leg_lost(now, Slot::Next, &mut self.sockets.ports(cx));
+            self.act(cx);
+        }
+        if self.core.is_dead(&self.node) {
             self.machine.leg_lost(now, Slot::Current, &mut self.sockets.ports(cx));
         }
     }
@@ -395,6 +408,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
         self.machine.set_leaving(standing.leaving);
         let now = self.now;
         let target = standing.target.filter(|(node, _)| *node != self.node);
+        self.count_late(target.is_some());
         let heading = self.errands.as_ref().and_then(|errands| errands.heading.as_ref());
         if let Some((heading, _)) = heading
             && self.machine.orphaned_until().is_none()

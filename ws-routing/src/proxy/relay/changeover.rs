@@ -247,6 +247,7 @@ impl Edge {
         self.open_leg(&mut leg, out);
         leg.life.seen(now);
         self.current = Some(leg);
+        self.leg_holds = false;
         let transit = self.in_transit();
         transit.pause = transit.phase.paused_since().map(|since| now.saturating_sub(since));
         transit.phase = Phase::Steady;
@@ -256,11 +257,23 @@ impl Edge {
 
     /// What a leg that takes over is told before anything else.
     fn open_leg(&mut self, leg: &mut Leg, out: &mut impl Outputs) {
+        let mut count = self.leg_sequence();
         if leg.moved {
-            let payload = leg.book.own(PingKind::Live, self.leg_sequence());
-            out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));
+            leg.live(count, out);
         }
-        let last = self.kept.as_mut().and_then(|kept| kept.replay(|b| out.leg(Slot::Next, b)));
+        let last = self.kept.as_mut().and_then(|kept| {
+            kept.replay(|number, frames| {
+                // What was too large to keep is not delivered again, but has a number.
+                if number != count + 1 {
+                    leg.live(number - 1, out);
+                }
+                out.leg(Slot::Next, frames);
+                count = number;
+            })
+        });
+        if last.is_some() && count != self.sequence {
+            leg.live(self.sequence, out);
+        }
         if let Some(payload) = self.in_transit().asked.take() {
             leg.book.relayed(&payload);
             out.leg(Slot::Next, &leg.control(Opcode::Ping, &payload));

@@ -118,7 +118,9 @@ impl Edge {
         if self.ending.is_some() {
             return;
         }
-        self.stop_moving(out);
+        if self.parting.is_none() {
+            self.stop_moving(out);
+        }
         if !self.at_client_frame() {
             self.parting.get_or_insert_with(|| Box::new(Parting { reason, until: now + HANDSHAKE }));
             return;

@@ -70,6 +70,8 @@ pub(crate) struct Edge {
     pub(super) pace: ReplyPace,
     pub(super) actions: VecDeque<Action>,
     pub(super) blocked: Blocked,
+    /// The beginning of a frame of the leg has come, and is not passed on yet.
+    pub(super) leg_holds: bool,
     /// What a crash must not lose.
     pub(super) kept: Option<Box<Kept>>,
 }
@@ -128,6 +130,7 @@ impl Edge {
             pace: ReplyPace::default(),
             actions: VecDeque::new(),
             blocked: Blocked::default(),
+            leg_holds: false,
         }
     }
 
@@ -300,6 +303,7 @@ impl Edge {
             }
         }
         run.flush(bytes, |b| out.client(b));
+        self.leg_holds = !run.rest(bytes).is_empty();
         run.end()
     }
 
@@ -318,8 +322,12 @@ impl Edge {
         if self.ending.is_some() {
             return self.tick_ending(now, out);
         }
-        if self.parting.as_ref().is_some_and(|parting| now >= parting.until) {
-            return self.finish(End { code: 1006, by: By::Us });
+        if let Some(parting) = &self.parting {
+            // All else is decided.
+            if now >= parting.until {
+                self.finish(End { code: 1006, by: By::Us });
+            }
+            return;
         }
         self.tick_client(now, out);
         if self.ending.is_none() {
@@ -339,11 +347,10 @@ impl Edge {
         if let Some(ending) = &self.ending {
             return ending.deadline();
         }
-        let parting = self.parting.as_ref().map(|parting| parting.until);
-        [parting, self.keepalive_deadline(), self.phase().deadline(self.blocked.client)]
-            .into_iter()
-            .flatten()
-            .min()
+        if let Some(parting) = &self.parting {
+            return Some(parting.until);
+        }
+        [self.keepalive_deadline(), self.phase().deadline(self.blocked.client)].into_iter().flatten().min()
     }
 
     /// The client has taken bytes.

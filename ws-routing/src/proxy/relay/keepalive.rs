@@ -38,11 +38,12 @@ impl Edge {
 
     pub(super) fn tick_leg(&mut self, now: Duration, out: &mut impl Outputs) {
         let (rests, stuck, sequence) = (self.leg_rests(), self.leg_stuck(), self.sequence);
+        let within_frame = self.within_leg_frame();
         let Some(leg) = &mut self.current else { return };
         if rests {
             return leg.life.seen(now);
         }
-        let patience = leg.patience(&self.settings);
+        let patience = leg.patience(&self.settings, within_frame);
         match if stuck { leg.life.check_stuck(now, patience) } else { leg.life.check(now, patience) } {
             Check::Ask => {
                 let payload = leg.book.own(PingKind::Keepalive, sequence);
@@ -80,9 +81,9 @@ impl Edge {
         let stall = self.client.stalled_since().map(|since| since + self.settings.stall_timeout);
         let client =
             self.listens_to_client().then(|| self.client.life.deadline(Patience::with_peer(&self.settings)));
-        let leg = self.current.as_ref().filter(|_| !self.leg_rests()).map(|leg| match self.leg_stuck() {
-            true => leg.life.stuck_deadline(leg.patience(&self.settings)),
-            false => leg.life.deadline(leg.patience(&self.settings)),
+        let leg = self.current.as_ref().filter(|_| !self.leg_rests()).map(|leg| {
+            let patience = leg.patience(&self.settings, self.within_leg_frame());
+            if self.leg_stuck() { leg.life.stuck_deadline(patience) } else { leg.life.deadline(patience) }
         });
         let kept = self.kept.as_ref().filter(|_| self.keeps_now());
         let ask = kept.filter(|_| self.client.decoder.at_frame()).and_then(|kept| kept.ask_at());
@@ -109,6 +110,10 @@ impl Edge {
     /// after its app itself.
     fn leg_stuck(&self) -> bool {
         self.blocked.leg && self.current.as_ref().is_some_and(|leg| !leg.sidecar)
+    }
+
+    fn within_leg_frame(&self) -> bool {
+        self.leg_holds || !self.at_client_frame()
     }
 
     fn can_ask_leg(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    BUFFER, Nonce, PingBook, Settings,
+    BUFFER, Nonce, Outputs, PingBook, PingKind, Settings, Slot,
     clocks::{Liveness, Patience},
     run::control,
 };
@@ -58,9 +58,19 @@ impl Leg {
         }
     }
 
-    /// How long its silence is borne.
-    pub(super) fn patience(&self, settings: &Settings) -> Patience {
-        if self.sidecar { Patience::with_peer(settings) } else { Patience::with_app(settings) }
+    /// How long its silence is borne, if it is in the middle of a frame: there a sidecar cannot answer, and its app is
+    /// waited for.
+    pub(super) fn patience(&self, settings: &Settings, within_frame: bool) -> Patience {
+        match self.sidecar && !within_frame {
+            true => Patience::with_peer(settings),
+            false => Patience::with_app(settings),
+        }
+    }
+
+    /// Tells it, as the next leg, that it is live and so many client messages came before.
+    pub(super) fn live(&mut self, sequence: u64, out: &mut impl Outputs) {
+        let payload = self.book.own(PingKind::Live, sequence);
+        out.leg(Slot::Next, &self.control(Opcode::Ping, &payload));
     }
 
     /// A masked control frame of ours. The mask hides nothing from anybody: the payload is ours.

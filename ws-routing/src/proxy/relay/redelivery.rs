@@ -205,10 +205,10 @@ impl Kept {
         self.messages.iter().any(|message| message.tries >= TRIES)
     }
 
-    /// Delivers the whole messages again, on a fresh leg. The highest number among them.
-    pub(super) fn replay(&mut self, mut put: impl FnMut(&[u8])) -> Option<u64> {
+    /// Delivers the whole messages again, on a fresh leg: their numbers and frames. The highest number among them.
+    pub(super) fn replay(&mut self, mut put: impl FnMut(u64, &[u8])) -> Option<u64> {
         for message in &mut self.messages {
-            put(&message.frames);
+            put(message.number, &message.frames);
             message.tries += 1;
             message.confirmed = None;
             self.counts.redelivered += 1;
@@ -284,7 +284,7 @@ mod tests {
 
     fn replayed(kept: &mut Kept) -> usize {
         let mut count = 0;
-        kept.replay(|_| count += 1);
+        kept.replay(|_, _| count += 1);
         count
     }
 

@@ -193,7 +193,7 @@ impl StateMachineTest for Ring {
             Step::Time(_) => _ = ring.kept.expire(now),
             Step::Replay => {
                 let mut frames = Vec::new();
-                let last = ring.kept.replay(|bytes| frames.push(bytes.len()));
+                let last = ring.kept.replay(|_, bytes| frames.push(bytes.len()));
                 assert_eq!(frames, model.whole.iter().map(Message::bytes).collect::<Vec<_>>());
                 assert_eq!(last, model.whole.last().map(|message| message.number));
             }

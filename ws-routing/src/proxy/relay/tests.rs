@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{Action, Blocked, DialFailure, Edge, Leg, LegShape, Nonce, Outputs, Redelivery, Settings, Slot};
+use super::{
+    Action, Blocked, DialFailure, Edge, Leg, LegShape, Nonce, Outputs, Ping, PingKind, Redelivery, Settings,
+    Slot,
+};
 use crate::{
     frame::{Control, Decoder, Kind, Opcode, close_payload, write},
     proxy::error::CloseReason,
@@ -243,6 +246,53 @@ fn a_client_that_takes_nothing_is_waited_for_before_its_old_leg_is_left() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_within_a_frame_is_cut_after_5_s_and_costs_nothing_until_then() {
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    let long = frame(Opcode::Binary, &[7; 200_000], false);
+    assert_eq!(bench.app(ms(0), &long[..100_000]), 100_000, "it passes in parts");
+    let blocked = Blocked { client: true, leg: false };
+    bench.edge.tick(ms(0), blocked, &mut bench.put);
+    let stalled = bench.settings.stall_timeout;
+    bench.edge.tick(stalled, blocked, &mut bench.put);
+    bench.act();
+    bench.actions.clear();
+    let cut = stalled + ms(5000);
+    assert_eq!(bench.edge.deadline(), Some(cut));
+    bench.edge.tick(stalled + ms(1), blocked, &mut bench.put);
+    assert!(!bench.edge.asks(), "or its task would never rest");
+    bench.edge.tick(cut, blocked, &mut bench.put);
+    assert_eq!(bench.edge.end().map(|end| end.code), Some(1006), "no Close fits there");
+}
+
+#[test]
+fn a_sidecar_that_cannot_answer_within_its_apps_frame_is_waited_for_like_an_app() {
+    let whole = frame(Opcode::Binary, &[7; 1000], false);
+    let long = frame(Opcode::Binary, &[7; 200_000], false);
+    let Settings { ping_interval, ping_timeout, app_timeout, .. } = Settings::default();
+    for (said, patience) in
+        [(&whole[..], ping_timeout), (&whole[..500], app_timeout), (&long[..100_000], app_timeout)]
+    {
+        let mut bench = Bench::new(Settings::default(), SHAPE);
+        bench.app(ms(0), said);
+        bench.tick(ping_interval);
+        let mut deadline = bench.edge.deadline();
+        for at in (20_000..120_000).step_by(1000).map(ms) {
+            // The client is well.
+            let ping = controls(&bench.put.client, false).pop();
+            if let Some(ping) = ping {
+                bench.client(at, &frame(Opcode::Pong, ping.payload(), true));
+            }
+            bench.tick(at);
+            if bench.edge.current.is_none() || bench.edge.ending.is_some() {
+                deadline = Some(at);
+                break;
+            }
+        }
+        assert_eq!(deadline, Some(ping_interval + patience), "{} bytes", said.len());
+    }
+}
+
+#[test]
 fn a_client_that_takes_what_the_app_says_is_alive() {
     let mut bench = Bench::new(Settings::default(), SHAPE);
     for second in 0..60 {
@@ -331,6 +381,36 @@ fn with_redelivery_a_full_buffer_stops_reading_until_a_pong_makes_room() {
     bench.app(ms(5), &pong);
     assert!(bench.edge.reads_client() && bench.actions.contains(&Action::Resume));
     assert_eq!(bench.client(ms(5), &long), long.len());
+}
+
+#[test]
+fn what_was_too_large_to_keep_keeps_its_number_when_the_others_are_delivered_again() {
+    let redelivery = Redelivery { buffer: 100, ..Redelivery::default() };
+    let mut bench = Bench::new(Settings { redelivery: Some(redelivery), ..Settings::default() }, SHAPE);
+    let (small, large) = (message(b"small"), message(&[b'x'; 200]));
+    for said in [&large, &small, &large, &large, &small, &small, &large] {
+        assert_eq!(bench.client(ms(0), said), said.len());
+    }
+    bench.lose(ms(100));
+    assert_eq!((bench.edge.redelivers(), bench.edge.leg_sequence()), (3, 1));
+    bench.connect(ms(110), false);
+    let (mut number, mut numbers) = (0, Vec::new());
+    let (mut decoder, mut at) = (Decoder::new(true, false, 0), 0);
+    while let Some(unit) = decoder.next(&bench.put.current[at..]).unwrap() {
+        at += unit.len;
+        match unit.kind {
+            Kind::Data { ends_message: false } => {}
+            Kind::Data { ends_message: true } => {
+                number += 1;
+                numbers.push(number);
+            }
+            Kind::Control(control) => match Ping::parse(control.payload(), SHAPE.nonce) {
+                Some(Ping { kind: PingKind::Live, number: before }) => number = before,
+                _ => assert_eq!(control.opcode, Opcode::Ping),
+            },
+        }
+    }
+    assert_eq!((numbers, number), (vec![2, 5, 6], 7), "the next is the eighth");
 }
 
 /// A stream of frames: messages in fragments, with control frames between.
