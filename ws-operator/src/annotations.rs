@@ -100,7 +100,17 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Read {
     if read.wishes.app.is_some() && read.wishes.app_port.is_some() {
         read.warnings.push(format!("{PREFIX}app-port is ignored: {PREFIX}app names the port"));
     }
+    read.faults.extend(refuse_above_limit(&mut read.wishes));
     read
+}
+
+/// More memory than the limit cannot be requested: the API server would refuse the pod for a container that its author
+/// never wrote.
+fn refuse_above_limit(wishes: &mut Wishes) -> Option<String> {
+    let limit = wishes.memory_limit.as_ref()?;
+    let request = wishes.memory_request.take_if(|request| request.amount() > limit.amount())?;
+    let (request, limit) = (request.to_string(), limit.to_string());
+    Some(format!("{PREFIX}memory-request {request:?}: expected {PREFIX}memory-limit {limit:?} at most"))
 }
 
 /// A line for each label that is spelled as ours and means nothing.
@@ -297,7 +307,8 @@ fn filled(text: &str) -> Option<String> {
     (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.into())
 }
 
-fn image(text: &str) -> Option<String> {
+/// The name of an image, as far as its registry does not know better.
+pub(crate) fn image(text: &str) -> Option<String> {
     filled(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
@@ -371,6 +382,22 @@ mod tests {
     fn none_is_the_default_and_others_are_passed_over() {
         let others = BTreeMap::from([("example.com/group".to_owned(), "x".to_owned())]);
         assert_eq!(read(&others), Read::default());
+    }
+
+    #[test]
+    fn no_more_memory_is_requested_than_the_limit() {
+        let faults = |request, limit| {
+            let read = read(&map([("memory-request", request), ("memory-limit", limit)]));
+            assert_eq!(read.wishes.memory_request.is_none(), !read.faults.is_empty(), "{read:?}");
+            read.faults
+        };
+        assert_eq!(
+            faults("1Gi", "512Mi"),
+            ["ws.operator/memory-request \"1Gi\": expected ws.operator/memory-limit \"512Mi\" at most"]
+        );
+        for (request, limit) in [("512Mi", "512Mi"), ("1024Mi", "1Gi"), ("1M", "1Mi")] {
+            assert_eq!(faults(request, limit), Vec::<String>::new(), "{request} {limit}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Parser, Subcommand};
 use ws_routing::cli::args::{LogArgs, listen};
 
-use crate::{Settings, names};
+use crate::{Settings, annotations, names};
 
 /// Puts the sidecar of ws-routing into labelled pods, and keeps their rings and balancers.
 ///
@@ -39,7 +39,7 @@ pub struct InjectArgs {
     pub filename: String,
 
     /// The namespace of objects that name none.
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = namespace)]
     pub default_namespace: String,
 
     /// What is put into them.
@@ -51,11 +51,11 @@ pub struct InjectArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ManifestsArgs {
     /// The operator's own image.
-    #[arg(long, value_name = "IMAGE", default_value_t = Settings::image(names::OPERATOR))]
+    #[arg(long, value_name = "IMAGE", default_value_t = Settings::image(names::OPERATOR), value_parser = image)]
     pub operator_image: String,
 
     /// Operators: all serve, one leads.
-    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub replicas: u16,
 
     /// What the operator is told.
@@ -90,4 +90,51 @@ pub struct RunArgs {
     /// What is logged.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// The name of an image.
+pub(crate) fn image(text: &str) -> Result<String, &'static str> {
+    annotations::image(text).ok_or("expected the name of an image")
+}
+
+/// The name of a namespace: a DNS label.
+pub(crate) fn namespace(text: &str) -> Result<String, &'static str> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if good {
+        Ok(text.into())
+    } else {
+        Err("expected lower-case letters, digits and inner dashes, 63 at most")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_give_invalid_manifests_is_refused_by_its_flag() {
+        let long = "n".repeat(64);
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("manifests", "--replicas", &["0", "65536", "many"]),
+            ("manifests", "--namespace", &["", "A B", "-a", "a-", "a.b", &long]),
+            ("manifests", "--operator-image", &["", "a b"]),
+            ("manifests", "--proxy-image", &["", "a b"]),
+            ("manifests", "--balancer-image", &["", "a\nb"]),
+            ("inject", "--default-namespace", &["", "A"]),
+        ];
+        for (command, flag, values) in cases {
+            for value in *values {
+                let refused = Args::try_parse_from(["ws-operator", command, &format!("{flag}={value}")]);
+                let told = refused.map(|args| format!("{args:?}")).unwrap_err().to_string();
+                assert!(told.contains(flag), "{flag} {value:?}: {told}");
+            }
+        }
+        let good =
+            ["ws-operator", "manifests", "--replicas=1", "--namespace=a-1", "--proxy-image=a/p@sha256:0"];
+        assert!(Args::try_parse_from(good).is_ok());
+    }
 }

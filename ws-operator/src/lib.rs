@@ -37,6 +37,7 @@ pub use settings::Settings;
 
 use anyhow::Context;
 use tokio::io::AsyncWriteExt;
+use ws_routing::cli::BadConfig;
 
 use manifests::Installation;
 
@@ -60,7 +61,9 @@ async fn inject_offline(args: InjectArgs) -> anyhow::Result<()> {
     let InjectArgs { filename, default_namespace, settings } = args;
     let text = match filename.as_str() {
         "-" => std::io::read_to_string(std::io::stdin()).context("standard input")?,
-        file => std::fs::read_to_string(file).with_context(|| file.to_owned())?,
+        file => std::fs::read_to_string(file).map_err(|error| {
+            BadConfig::new("--filename", file, format!("expected a file of manifests: {error}"))
+        })?,
     };
     let injected = offline::inject_all(&text, &default_namespace, &settings)?;
     let mut errors = tokio::io::stderr();

@@ -1,13 +1,13 @@
 //! What the operator counts, for Prometheus.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use ws_routing::metrics::Family as Described;
+use ws_routing::metrics::{Family as Described, Format};
 
 const ADMISSIONS: &str = "ws_operator_admissions_total";
 const RECONCILES: &str = "ws_operator_reconciles_total";
@@ -180,13 +180,16 @@ impl Metrics {
         self.shared.expiry.set(second);
     }
 
-    /// The page for Prometheus, and its content type.
+    /// The page for Prometheus.
     #[must_use]
-    pub fn page(&self) -> (&'static str, String) {
+    pub fn page(&self, format: Format) -> String {
         let mut page = String::new();
         // Writing into a string cannot fail.
         let _ = text::encode(&mut page, &self.shared.registry);
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
+        match format {
+            Format::OpenMetrics => page,
+            Format::Text => page.lines().filter_map(plain).collect(),
+        }
     }
 
     fn count(&self, family: &Family<State, Gauge>, state: &'static str, count: usize) {
@@ -234,6 +237,17 @@ impl Shared {
     }
 }
 
+/// A line of OpenMetrics as the older format has it, as the other programs write it: there a counter's own lines carry
+/// its full name.
+fn plain(line: &str) -> Option<Cow<'_, str>> {
+    let Some(comment) = line.strip_prefix("# ") else { return Some(format!("{line}\n").into()) };
+    let (keyword, rest) = comment.split_once(' ')?;
+    let (name, rest) = rest.split_once(' ')?;
+    let is_counter = FAMILIES.iter().any(|family| family.name.strip_suffix("_total") == Some(name));
+    let suffix = if is_counter { "_total" } else { "" };
+    matches!(keyword, "HELP" | "TYPE").then(|| format!("# {keyword} {name}{suffix} {rest}\n").into())
+}
+
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
@@ -250,7 +264,7 @@ mod tests {
         metrics.admitted(Admission { webhook: "pods", result: "skipped", reason: "HostNetwork" });
         metrics.reconciled(false);
         metrics.leads(true);
-        let (_, page) = metrics.page();
+        let page = metrics.page(Format::Text);
         for line in [
             "ws_operator_admissions_total{webhook=\"workloads\",result=\"denied\",reason=\"\"} 0",
             "ws_operator_admissions_total{webhook=\"pods\",result=\"skipped\",reason=\"HostNetwork\"} 1",
@@ -265,5 +279,15 @@ mod tests {
         ] {
             assert!(page.contains(&format!("{line}\n")), "{line} in {page}");
         }
+    }
+
+    #[test]
+    fn counters_have_their_full_name_in_the_older_format_only() {
+        let page = |format| Metrics::new().page(format);
+        let (text, open) = (page(Format::Text), page(Format::OpenMetrics));
+        assert!(text.contains("# TYPE ws_operator_errors_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE ws_operator_leader gauge\n"), "{text}");
+        assert!(!text.contains("# EOF"), "{text}");
+        assert!(open.contains("# TYPE ws_operator_errors counter\n") && open.ends_with("# EOF\n"), "{open}");
     }
 }

@@ -2,6 +2,8 @@
 
 /// Where the operator lives, unless it is told otherwise.
 pub const NAMESPACE: &str = "ws-system";
+/// Where Kubernetes lives itself.
+pub const KUBE_SYSTEM: &str = "kube-system";
 /// The operator's Deployment, Service, ServiceAccount, Lease and webhook configuration, and its field manager.
 pub const OPERATOR: &str = "ws-operator";
 /// The Secret with the operator's own CA and serving certificate.

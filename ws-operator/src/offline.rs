@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     Settings,
     inject::{Denied, Outcome, inject},
+    names::{ENABLE, ENABLED, PROPAGATED},
     propagate::{Workload, propagate},
 };
 
@@ -87,6 +88,21 @@ fn head(document: &str) -> &str {
     &document[..lines.map(str::len).sum()]
 }
 
+/// A document as kubectl reads it: a number that begins with 0 is octal, as the modes of files are written.
+fn read(text: &str) -> Result<Value, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { legacy_octal_numbers: true })
+}
+
+/// Whether an object or its template has the label, or is listed to have been told of it. Of others nothing more is
+/// read: they need not be what we take them for.
+fn concerns_us(object: &Value, template: &str) -> bool {
+    let has = |place: &str, part: &str, key: &str| {
+        object.pointer(&format!("{place}/metadata/{part}")).is_some_and(|all| all.get(key).is_some())
+    };
+    let is_labelled = |place| [ENABLE, ENABLED].iter().any(|label| has(place, "labels", label));
+    is_labelled("") || is_labelled(template) || has(template, "annotations", PROPAGATED)
+}
+
 struct Telling<'a> {
     namespace: &'a str,
     settings: &'a Settings,
@@ -98,7 +114,7 @@ impl Telling<'_> {
         if head(text) == text {
             return Ok(text.into());
         }
-        let object: Value = serde_saphyr::from_str(text).map_err(|error| Cause::Read(Box::new(error)))?;
+        let object: Value = read(text).map_err(|error| Cause::Read(Box::new(error)))?;
         let mut given = object.clone();
         self.object(&mut given)?;
         if given == object {
@@ -109,21 +125,32 @@ impl Telling<'_> {
     }
 
     fn object(&mut self, object: &mut Value) -> Result<(), Cause> {
-        let template = match object["kind"].as_str() {
-            Some("Pod") => "",
-            Some("Deployment" | "StatefulSet" | "DaemonSet") => {
-                self.propagate(object)?;
-                "/spec/template"
-            }
-            Some("ReplicaSet" | "Job") => "/spec/template",
-            Some("CronJob") => "/spec/jobTemplate/spec/template",
+        let (template, is_workload) = match object["kind"].as_str() {
+            Some("Pod") => ("", false),
+            Some("Deployment" | "StatefulSet" | "DaemonSet") => ("/spec/template", true),
+            Some("ReplicaSet" | "Job") => ("/spec/template", false),
+            Some("CronJob") => ("/spec/jobTemplate/spec/template", false),
             Some("List") => {
                 let mut items = object["items"].as_array_mut().into_iter().flatten();
                 return items.try_for_each(|item| self.object(item));
             }
             _ => return Ok(()),
         };
-        self.inject(object, template)
+        if !concerns_us(object, template) {
+            return Ok(());
+        }
+        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let namespace = namespace.unwrap_or(self.namespace).to_owned();
+        let mut given = object.clone();
+        if is_workload {
+            self.propagate(&mut given)?;
+        }
+        self.inject(&mut given, template, &namespace)?;
+        // There the webhooks are not asked: its author is told why, and that is all.
+        if !self.settings.leaves_alone(&namespace) {
+            *object = given;
+        }
+        Ok(())
     }
 
     fn propagate(&mut self, object: &mut Value) -> Result<(), Cause> {
@@ -134,13 +161,11 @@ impl Telling<'_> {
     }
 
     /// Into the template at that path, or the object itself.
-    fn inject(&mut self, object: &mut Value, template: &str) -> Result<(), Cause> {
-        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
-        let namespace = namespace.unwrap_or(self.namespace).to_owned();
+    fn inject(&mut self, object: &mut Value, template: &str, namespace: &str) -> Result<(), Cause> {
         let Some(template) = object.pointer_mut(template) else { return Ok(()) };
         let pod = json!({"metadata": template["metadata"], "spec": template["spec"]});
         let pod: Pod = serde_json::from_value(pod).map_err(Cause::Object)?;
-        let given = inject(&pod, &namespace, self.settings)?;
+        let given = inject(&pod, namespace, self.settings)?;
         if let Outcome::Injected(patch) = given.outcome {
             json_patch::patch(template, &patch)?;
         }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
+use http::header;
 use kube::{Api, Client, Config};
 use tokio::{net::TcpListener, task::JoinSet, time::interval};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -10,7 +11,7 @@ use ws_routing::{
     admin::{self, Admin, Latch, Readiness, Routes},
     cli,
     drain::{self, Outcome},
-    metrics::Metrics as Connections,
+    metrics::{Format, Metrics as Connections},
     serve,
     tls::Serving,
 };
@@ -93,9 +94,11 @@ fn identity() -> String {
 }
 
 fn routes(readiness: Readiness, metrics: Metrics) -> Routes {
-    admin::health(readiness).get("/metrics", move |_| {
-        let (kind, page) = metrics.page();
-        async move { Ok(admin::answer(kind, page)) }
+    admin::health(readiness).get("/metrics", move |call| {
+        let accept = call.head().headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = Format::accepted(accept.unwrap_or_default());
+        let page = admin::answer(format.content_type(), metrics.page(format));
+        async move { Ok(page) }
     })
 }
 
@@ -150,4 +153,24 @@ async fn release_when_listed(rings: Rings, listed: Latch) {
 async fn release_when_certified(serving: Serving, certified: Latch) {
     serving.first().await;
     certified.release();
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_are_in_the_format_that_is_asked_for() {
+        let (_signal, drain) = drain::channel();
+        let routes = routes(Readiness::new(drain), Metrics::new());
+        let open = "application/openmetrics-text; version=1.0.0";
+        for (accept, kind) in [("*/*", "text/plain; version=0.0.4"), (open, open)] {
+            let request = Request::get("/metrics").header(header::ACCEPT, accept).body(()).unwrap();
+            let answer = routes.answer(([127, 0, 0, 1], 1).into(), request.into_parts().0).await;
+            let told = answer.headers()[header::CONTENT_TYPE].to_str().unwrap();
+            assert!(told.starts_with(kind), "{accept}: {told}");
+        }
+    }
 }

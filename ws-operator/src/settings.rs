@@ -2,21 +2,21 @@
 
 use clap::Args;
 
-use crate::names;
+use crate::{args, names};
 
 /// The images that the operator puts into pods, and where it lives itself.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Settings {
     /// The sidecar's image.
-    #[arg(long, value_name = "IMAGE", default_value_t = Self::image("ws-proxy"))]
+    #[arg(long, value_name = "IMAGE", default_value_t = Self::image("ws-proxy"), value_parser = args::image)]
     pub proxy_image: String,
 
     /// The balancer's image.
-    #[arg(long, value_name = "IMAGE", default_value_t = Self::image("ws-balancer"))]
+    #[arg(long, value_name = "IMAGE", default_value_t = Self::image("ws-balancer"), value_parser = args::image)]
     pub balancer_image: String,
 
     /// The operator's own namespace.
-    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE, value_parser = args::namespace)]
     pub namespace: String,
 }
 
@@ -25,6 +25,13 @@ impl Settings {
     #[must_use]
     pub fn image(program: &str) -> String {
         format!("ghcr.io/ws-routing/{program}:{}", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Whether nothing is done in that namespace: a webhook that Kubernetes or the operator itself waits for could keep
+    /// both from starting.
+    #[must_use]
+    pub fn leaves_alone(&self, namespace: &str) -> bool {
+        namespace == names::KUBE_SYSTEM || namespace == self.namespace
     }
 
     /// Where sidecars and balancers follow the members of a ring: the stream that the operator serves.

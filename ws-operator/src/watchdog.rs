@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     inject::Presence,
     table::Place,
-    world::{Owner, PodSeen, Rollout, WorkloadKind, World},
+    world::{Asks, Owner, PodSeen, Rollout, WorkloadKind, World},
 };
 
 /// The annotation of a template that says when the operator restarted its workload. Another one than the labels' and
@@ -68,31 +68,76 @@ pub(crate) fn notices(world: &World) -> BTreeMap<String, Notice> {
     pods.chain(workloads).collect()
 }
 
-/// The workload that is to be restarted now: one that asks for it and has such pods, while no other is on its way.
-pub(crate) fn restart(world: &World, now: Timestamp) -> Option<(WorkloadKind, Place)> {
-    let asking: Vec<_> = world.labelled().filter(|(_, _, asks)| asks.auto_restart).collect();
-    let recent = |time: &Timestamp| time.checked_add(PATIENCE).is_ok_and(|end| end > now);
-    let is_on_its_way = asking
-        .iter()
-        .any(|(_, _, asks)| asks.restarted.as_ref().is_some_and(recent) && asks.rollout < Rollout::Settled);
-    if is_on_its_way {
+/// Workloads that ask to be restarted where their pods have not what new ones get.
+pub(crate) type Candidates = BTreeMap<(WorkloadKind, Place), Candidate>;
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Whether it has such pods.
+    pub(crate) is_stale: bool,
+    /// `None`: only its pods are labelled. It is not watched, and has to be looked at.
+    pub(crate) progress: Option<Progress>,
+}
+
+/// How far a workload is with its latest template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) rollout: Rollout,
+    /// When it was restarted by the operator.
+    pub(crate) restarted: Option<Timestamp>,
+}
+
+impl Progress {
+    /// Of a workload that asks to be restarted.
+    pub(crate) fn of(asks: &Asks) -> Option<Self> {
+        asks.auto_restart.then_some(Self { rollout: asks.rollout, restarted: asks.restarted })
+    }
+}
+
+/// Who asks for restarts; nobody while nothing is to be restarted. Labelled workloads say it themselves; of others,
+/// whose templates alone are labelled, the pods do.
+pub(crate) fn candidates(world: &World) -> Candidates {
+    let is_stale = |pod: &PodSeen| matches!(pod.presence, Some(Presence::Missing | Presence::Outdated));
+    let stale: BTreeSet<_> = world.pods_of(None).filter(|(_, pod)| is_stale(pod)).filter_map(owner).collect();
+    let labelled: BTreeMap<_, _> =
+        world.labelled().map(|(kind, place, asks)| ((kind, place.clone()), Progress::of(asks))).collect();
+    // The only pod of a workload that is on its way may be one that ends.
+    let asking_pods = world.all_pods().filter(|(_, pod)| pod.auto_restart).filter_map(owner);
+    let unwatched = asking_pods.filter(|owner| !labelled.contains_key(owner));
+    let unwatched: BTreeMap<_, _> = unwatched.map(|owner| (owner, None)).collect();
+    let asking = labelled.into_iter().filter(|(_, progress)| progress.is_some()).chain(unwatched);
+    let all: Candidates = asking
+        .map(|(owner, progress)| {
+            let is_stale = stale.contains(&owner);
+            (owner, Candidate { is_stale, progress })
+        })
+        .collect();
+    if all.values().any(|candidate| candidate.is_stale) { all } else { Candidates::new() }
+}
+
+fn owner((place, pod): (&Place, &PodSeen)) -> Option<(WorkloadKind, Place)> {
+    let Owner { kind, name } = pod.owner.clone()?;
+    Some((kind, Place { namespace: place.namespace.clone(), name }))
+}
+
+/// The workload that is to be restarted now, while no other is on its way. One of which nothing is known is not.
+pub(crate) fn due(candidates: &Candidates, now: Timestamp) -> Option<&(WorkloadKind, Place)> {
+    let known = candidates.iter().filter_map(|(owner, candidate)| {
+        let progress = candidate.progress?;
+        let is_recent = |time: Timestamp| time.checked_add(PATIENCE).is_ok_and(|end| end > now);
+        Some((owner, candidate.is_stale, progress, progress.restarted.is_some_and(is_recent)))
+    });
+    let known: Vec<_> = known.collect();
+    if known.iter().any(|(_, _, progress, is_recent)| *is_recent && progress.rollout < Rollout::Settled) {
         return None;
     }
-    let stale: BTreeSet<(&str, &Owner)> = world
-        .pods_of(None)
-        .filter(|(_, pod)| matches!(pod.presence, Some(Presence::Missing | Presence::Outdated)))
-        .filter_map(|(place, pod)| Some((place.namespace.as_str(), pod.owner.as_ref()?)))
-        .collect();
-    let due = asking.into_iter().filter(|(kind, place, asks)| {
-        let owner = Owner { kind: *kind, name: place.name.clone() };
-        // What is still rolling replaces its pods anyway.
-        asks.rollout > Rollout::Rolling
-            && !asks.restarted.as_ref().is_some_and(recent)
-            && stale.contains(&(place.namespace.as_str(), &owner))
+    // What is still rolling replaces its pods anyway.
+    let due = known.into_iter().filter(|(_, is_stale, progress, is_recent)| {
+        *is_stale && !is_recent && progress.rollout > Rollout::Rolling
     });
     // Whom a restart did not help lets the others go first.
-    let (kind, place, _) = due.min_by_key(|(_, _, asks)| asks.restarted)?;
-    Some((kind, place.clone()))
+    due.min_by_key(|(_, _, progress, _)| progress.restarted).map(|(owner, ..)| owner)
 }
 
 #[cfg(test)]
@@ -102,7 +147,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Settings, world::Asks};
+    use crate::Settings;
 
     fn now() -> Timestamp {
         "2026-11-23T12:00:00Z".parse().unwrap()
@@ -134,14 +179,21 @@ mod tests {
 
     fn pod(world: &mut World, of: &str, sidecar: Option<&str>, more: &serde_json::Value) {
         let name = format!("{of}-0");
+        let mut labels = json!({"ws.operator/enable": "true"});
+        if sidecar.is_some() {
+            labels["ws.operator/ring"] = "default".into();
+        }
+        let annotations = more["annotations"].clone();
+        let deleted = more["ends"].as_bool().map(|_| "2026-11-23T12:00:00Z");
         let sidecars = sidecar.map(|image| json!([{"name": "ws-proxy", "image": image}]));
         let mut spec = json!({"containers": [{"name": "app"}], "initContainers": sidecars});
-        for (key, value) in more.as_object().unwrap() {
+        for (key, value) in more["spec"].as_object().into_iter().flatten() {
             spec[key] = value.clone();
         }
         let object: Pod = serde_json::from_value(json!({
             "metadata": {
-                "namespace": "chat", "name": name, "uid": name, "labels": {"ws.operator/enable": "true"},
+                "namespace": "chat", "name": name, "uid": name, "labels": labels, "annotations": annotations,
+                "deletionTimestamp": deleted,
                 "ownerReferences": [
                     {"apiVersion": "v1", "kind": "StatefulSet", "name": of, "uid": "1", "controller": true},
                 ],
@@ -153,6 +205,10 @@ mod tests {
         table.apply(Event::Apply(object), |pod| PodSeen::of(&pod, &Settings::default()));
     }
 
+    fn restart(world: &World, now: Timestamp) -> Option<(WorkloadKind, Place)> {
+        due(&candidates(world), now).cloned()
+    }
+
     fn plain(name: &str) -> Named<'_> {
         Named { name, asks: "true", restarted: None, settled: true }
     }
@@ -161,7 +217,9 @@ mod tests {
     fn pods_are_counted_and_told_of() {
         let mut world = World::default();
         pod(&mut world, "a", None, &json!({}));
-        pod(&mut world, "b", None, &json!({"hostNetwork": true}));
+        pod(&mut world, "b", None, &json!({"spec": {"hostNetwork": true}}));
+        let by_hand = json!({"spec": {"containers": [{"name": "ws-proxy", "image": "ws-proxy:old"}]}});
+        pod(&mut world, "by-hand", None, &by_hand);
         pod(&mut world, "c", Some("ws-proxy:old"), &json!({}));
         pod(&mut world, "d", Some(&Settings::default().proxy_image), &json!({}));
         assert_eq!(count(world.pods_of(None)), (1, 1));
@@ -175,6 +233,7 @@ mod tests {
                 ("StatefulSet chat c".into(), "StatefulSet", "Outdated", false),
                 ("a-0".into(), "Pod", "Uninjected", true),
                 ("b-0".into(), "Pod", "HostNetwork", false),
+                ("by-hand-0".into(), "Pod", "AlreadyInjected", false),
             ]
         );
     }
@@ -223,9 +282,42 @@ mod tests {
         workload(&mut world, &plain("a"));
         pod(&mut world, "a", Some(&Settings::default().proxy_image), &json!({}));
         assert_eq!(restart(&world, now()), None);
+        let by_hand = json!({"spec": {"containers": [{"name": "ws-proxy", "image": "ws-proxy:old"}]}});
+        for skipped in [json!({"spec": {"hostNetwork": true}}), by_hand] {
+            let mut world = World::default();
+            workload(&mut world, &plain("a"));
+            pod(&mut world, "a", None, &skipped);
+            assert_eq!(restart(&world, now()), None, "{skipped}");
+        }
+    }
+
+    #[test]
+    fn pods_ask_for_workloads_that_are_not_labelled() {
+        let asking = json!({"annotations": {"ws.operator/auto-restart": "true"}});
         let mut world = World::default();
-        workload(&mut world, &plain("a"));
-        pod(&mut world, "a", None, &json!({"hostNetwork": true}));
-        assert_eq!(restart(&world, now()), None);
+        workload(&mut world, &Named { asks: "false", ..plain("a") });
+        pod(&mut world, "a", None, &asking);
+        pod(&mut world, "b", Some(&Settings::default().proxy_image), &asking);
+        assert_eq!(candidates(&world), Candidates::new(), "the workload says no, and b's pod is current");
+        pod(&mut world, "c", None, &asking);
+        let mut asked = candidates(&world);
+        let told = asked.iter().map(|((_, place), candidate)| (place.name.as_str(), candidate.is_stale));
+        assert_eq!(told.collect::<Vec<_>>(), [("b", false), ("c", true)], "b may be on its way");
+        assert_eq!(due(&asked, now()), None, "nothing is known of c");
+        for candidate in asked.values_mut() {
+            candidate.progress = Some(Progress { rollout: Rollout::Settled, restarted: None });
+        }
+        assert_eq!(due(&asked, now()).map(|(_, place)| place.name.as_str()), Some("c"));
+        let begun = "2026-11-23T11:59:30Z".parse().ok();
+        let b = asked.values_mut().next().unwrap();
+        b.progress = Some(Progress { rollout: Rollout::Rolling, restarted: begun });
+        assert_eq!(due(&asked, now()), None, "one at a time");
+        pod(
+            &mut world,
+            "b",
+            Some("ws-proxy:old"),
+            &json!({"annotations": asking["annotations"], "ends": true}),
+        );
+        assert_eq!(candidates(&world).len(), 2, "b's next pod may be yet to come");
     }
 }

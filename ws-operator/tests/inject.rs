@@ -140,6 +140,29 @@ fn pods_are_skipped_with_a_reason() {
     assert_eq!(decided(&other), Outcome::NotAsked);
 }
 
+#[test]
+fn nothing_is_put_into_pods_of_kubernetes_and_of_the_operator() {
+    let plain = pod(json!({}), json!({ "containers": [{ "name": "app" }] }));
+    let late = with_containers(&injected(&plain), &json!([{ "name": "late" }]));
+    let host = pod(json!({}), json!({ "hostNetwork": true, "containers": [{ "name": "app" }] }));
+    let settings = Settings { namespace: "ours".into(), ..Settings::default() };
+    let cases = [(&plain, Skip::SystemNamespace), (&late, Skip::SystemNamespace), (&host, Skip::HostNetwork)];
+    for (pod, skip) in cases {
+        let mut pod: Pod = serde_json::from_value(pod.clone()).unwrap();
+        for namespace in ["kube-system", "ours"] {
+            let given = inject(&pod, namespace, &settings).unwrap();
+            assert_eq!(given.outcome, Outcome::Skipped(skip), "{namespace}");
+            assert_eq!(given.warnings, [format!("no sidecar is put into this pod: {skip}")]);
+        }
+        assert_ne!(
+            inject(&pod, "ws-system", &settings).unwrap().outcome,
+            Outcome::Skipped(Skip::SystemNamespace)
+        );
+        pod.metadata.namespace = Some("ours".into());
+        assert_ne!(presence(&pod, &settings), Some(Presence::Missing));
+    }
+}
+
 fn with_containers(pod: &Value, late: &Value) -> Value {
     let mut pod = pod.clone();
     pod["spec"]["containers"].as_array_mut().unwrap().extend(late.as_array().unwrap().iter().cloned());
@@ -186,6 +209,19 @@ fn a_sidecar_is_missing_outdated_or_current() {
     assert_eq!(look(&plain, &old), Some(Presence::Missing));
     assert_eq!(look(&injected(&plain), &old), Some(Presence::Current));
     assert_eq!(look(&injected(&plain), &new), Some(Presence::Outdated));
+}
+
+#[test]
+fn a_sidecar_that_stands_there_by_hand_is_neither_outdated_nor_current() {
+    let by_hand = json!([{ "name": "ws-proxy", "image": "ws-proxy:old", "restartPolicy": "Always" }]);
+    let unstamped = pod(json!({}), json!({ "initContainers": by_hand, "containers": [{ "name": "app" }] }));
+    let mut among_apps = pod(json!({}), json!({ "containers": by_hand }));
+    among_apps["metadata"]["labels"]["ws.operator/ring"] = "default".into();
+    for foreign in [unstamped, among_apps] {
+        let pod = serde_json::from_value::<Pod>(foreign).unwrap();
+        let skipped = Presence::Skipped(Skip::AlreadyInjected);
+        assert_eq!(presence(&pod, &Settings::default()), Some(skipped));
+    }
 }
 
 fn containers() -> impl Strategy<Value = Value> {

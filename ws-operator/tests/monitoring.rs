@@ -109,7 +109,7 @@ fn every_value_of_a_closed_label_that_is_named_exists() {
     const OPEN: [&str; 3] = ["code", "status", "version"];
     let (metrics, _) = Metrics::for_sidecar("1");
     let page = metrics.encode(Format::Text, &Members::default(), Duration::ZERO)
-        + &ws_operator::metrics::Metrics::new().page().1;
+        + &ws_operator::metrics::Metrics::new().page(Format::Text);
     let all = families();
     for (place, expression) in expressions() {
         for (series, inside) in selectors(&expression) {

@@ -3,7 +3,9 @@
 
 use std::{fs, path::PathBuf};
 
-use ws_operator::{Settings, offline::inject_all};
+use serde_json::Value;
+use ws_operator::{Command, InjectArgs, Settings, offline::inject_all};
+use ws_routing::cli::BadConfig;
 
 fn settings() -> Settings {
     Settings { proxy_image: "ws-proxy:golden".into(), ..Settings::default() }
@@ -74,4 +76,49 @@ fn faults_name_their_document() {
         "document 1: its annotations cannot be followed: ws.operator/weight \"0\": expected a whole number from 1 to \
          1000"
     );
+}
+
+#[test]
+fn modes_of_files_are_octal_as_kubectl_reads_them() {
+    let text = "kind: Pod\nmetadata: {name: a, labels: {ws.operator/enable: 'true'}}\n\
+                spec:\n  containers: [{name: app, env: [{name: A, value: '0400'}]}]\n  \
+                volumes: [{name: v, secret: {secretName: s, defaultMode: 0400}}]\n";
+    let (given, _) = injected(text);
+    let pod: Value = serde_saphyr::from_str(&given).unwrap();
+    assert_eq!(pod["spec"]["initContainers"][0]["name"], "ws-proxy");
+    assert_eq!(pod["spec"]["volumes"][0]["secret"]["defaultMode"], 0o400);
+    assert_eq!(pod["spec"]["containers"][0]["env"][0]["value"], "0400", "a text stays one");
+}
+
+#[test]
+fn what_does_not_ask_is_not_looked_into() {
+    let unlike =
+        "spec: {template: {metadata: {annotations: {a: 1}}, spec: {containers: {of: another kind}}}}";
+    for kind in ["Deployment", "Job"] {
+        let text = format!("kind: {kind}   # of somebody else\nmetadata: {{labels: {{a: 1}}}}\n{unlike}\n");
+        assert_eq!(injected(&text), (text, Vec::new()));
+    }
+}
+
+#[test]
+fn nothing_is_put_into_namespaces_that_are_left_alone() {
+    let text = "kind: Deployment\nmetadata: {name: dns, namespace: NAME, labels: {ws.operator/enable: 'true'}}\n\
+                spec: {template: {spec: {containers: [{name: app}]}}}\n";
+    for namespace in ["kube-system", "ws-system"] {
+        let text = text.replace("NAME", namespace);
+        let warning = "Deployment dns: no sidecar is put into this pod: its namespace is left alone";
+        assert_eq!(injected(&text), (text, vec![warning.into()]));
+    }
+    let unnamed = text.replace(" namespace: NAME,", "");
+    assert_eq!(inject_all(&unnamed, "kube-system", &settings()).unwrap().manifests, unnamed);
+    assert_ne!(injected(&unnamed).0, unnamed);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_bad_configuration() {
+    let args =
+        InjectArgs { filename: "/no/such".into(), default_namespace: "default".into(), settings: settings() };
+    let error = ws_operator::run(ws_operator::Args { command: Command::Inject(args) }).await.unwrap_err();
+    let told = error.downcast_ref::<BadConfig>().unwrap().to_string();
+    assert!(told.starts_with("--filename (WS_FILENAME) \"/no/such\": expected a file"), "{told}");
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use ws_operator::{Settings, metrics::Metrics, webhook::Webhooks};
-use ws_routing::{serve, tls::Serving};
+use ws_routing::{metrics::Format, serve, tls::Serving};
 
 const NAME: &str = "ws-operator.ws-system.svc";
 
@@ -99,10 +99,14 @@ async fn ask(
 }
 
 fn review(object: &Value) -> String {
+    review_in("chat", object)
+}
+
+fn review_in(namespace: &str, object: &Value) -> String {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
-            "uid": "7", "namespace": "chat", "operation": "CREATE", "dryRun": true,
+            "uid": "7", "namespace": namespace, "operation": "CREATE", "dryRun": true,
             "kind": {"group": "", "version": "v1", "kind": "Pod"}, "object": object,
         },
     })
@@ -150,7 +154,7 @@ async fn pods_get_their_sidecar_with_http1_and_http2() {
         assert_eq!((&again["allowed"], &again["patch"]), (&json!(true), &Value::Null));
         assert_eq!(again["warnings"], Value::Null, "it has its sidecar: there is nothing to warn of");
     }
-    let (_, page) = served.metrics.page();
+    let page = served.metrics.page(Format::Text);
     let counted = "ws_operator_admissions_total{webhook=\"pods\",result=\"patched\",reason=\"\"} 2";
     assert!(page.contains(counted), "{page}");
 }
@@ -186,6 +190,33 @@ async fn templates_are_told_what_their_workload_is() {
     assert_eq!(object["spec"]["template"]["metadata"]["labels"]["ws.operator/enable"], "true");
     let told = response(&served, &authority, "/workloads", &object).await;
     assert_eq!(told["patch"], Value::Null);
+}
+
+#[tokio::test]
+async fn nothing_is_changed_in_namespaces_that_are_left_alone() {
+    let (served, authority) = (served(), Authority::new());
+    let (chain, key) = authority.leaf();
+    served.serving.show(chain.as_bytes(), key.as_bytes()).unwrap();
+    let workload = json!({
+        "metadata": {"name": "dns", "labels": {"ws.operator/enable": "true"}},
+        "spec": {"template": {"spec": {"containers": []}}},
+    });
+    for (path, object) in [("/pods", pod(&json!({}))), ("/workloads", workload)] {
+        for namespace in ["kube-system", "ws-system"] {
+            let request = post(path, review_in(namespace, &object));
+            let (_, body) = ask(&served, &authority, "h2", request).await;
+            let told: Value = serde_json::from_slice(&body).unwrap();
+            let told = &told["response"];
+            assert_eq!(
+                (&told["allowed"], &told["patch"]),
+                (&json!(true), &Value::Null),
+                "{path} {namespace}"
+            );
+        }
+    }
+    let page = served.metrics.page(Format::Text);
+    let counted = "{webhook=\"pods\",result=\"skipped\",reason=\"SystemNamespace\"} 2";
+    assert!(page.contains(counted), "{page}");
 }
 
 #[tokio::test]

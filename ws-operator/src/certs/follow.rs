@@ -89,6 +89,7 @@ fn note(metrics: &Metrics, chain: &[u8]) {
 mod tests {
     use super::*;
     use crate::certs::{Held, names};
+    use ws_routing::metrics::Format;
 
     #[tokio::test]
     async fn files_are_shown_when_they_are_whole() {
@@ -102,7 +103,7 @@ mod tests {
         // It is noted a moment after it is shown.
         let noted = async {
             serving.first().await;
-            while metrics.page().1.contains("_expiry_timestamp_seconds 0\n") {
+            while metrics.page(Format::Text).contains("_expiry_timestamp_seconds 0\n") {
                 tokio::task::yield_now().await;
             }
         };

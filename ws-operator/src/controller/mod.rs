@@ -4,6 +4,7 @@
 
 mod apply;
 mod mend;
+mod restart;
 mod tell;
 mod watches;
 

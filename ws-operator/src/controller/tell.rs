@@ -1,4 +1,4 @@
-//! Says how everything is: statuses, events and metrics; and restarts what asks for it.
+//! Says how everything is: statuses, events and metrics; and has restarted what asks for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment, StatefulSet},
-    core::v1::{ObjectReference, Pod},
-};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::{
     Api,
     api::{ListParams, Patch, PatchParams},
@@ -36,8 +33,8 @@ use crate::{
     names,
     status::{BalancerFact, Facts, status},
     table::Place,
-    watchdog::{self, Notice, RESTARTED},
-    world::{PodSeen, WorkloadKind, World},
+    watchdog::{self, Candidates, Notice},
+    world::{PodSeen, World},
 };
 
 /// How long a balancer may take to say how many connections it holds.
@@ -63,7 +60,7 @@ pub(super) struct Told {
 pub(super) struct Telling {
     apps: Vec<About>,
     notices: BTreeMap<String, Notice>,
-    restart: Option<(WorkloadKind, Place)>,
+    restarts: Candidates,
     counts: (usize, usize),
 }
 
@@ -91,7 +88,7 @@ impl Told {
         Telling {
             apps: world.apps.iter().map(|(place, app)| about(place, app, world, reports, rings)).collect(),
             notices,
-            restart: watchdog::restart(world, Timestamp::now()),
+            restarts: watchdog::candidates(world),
             counts: watchdog::count(world.pods_of(None)),
         }
     }
@@ -185,7 +182,7 @@ impl Controller {
     }
 
     async fn tell_all(&self, telling: Telling) -> Vec<String> {
-        let Telling { apps, notices, restart, counts: (uninjected, outdated) } = telling;
+        let Telling { apps, notices, restarts, counts: (uninjected, outdated) } = telling;
         self.metrics.pods(uninjected, outdated);
         for app in apps {
             let place = app.place.clone();
@@ -204,11 +201,9 @@ impl Controller {
                 }
             }
         }
-        if let Some((kind, place)) = restart
-            && let Err(error) = self.restart(kind, &place).await
-        {
+        if let Err(error) = self.restart(restarts).await {
             self.metrics.failed("restart");
-            tracing::warn!(?place, %error, "cannot restart the workload, trying again");
+            tracing::warn!(error = format!("{error:#}"), "cannot restart a workload, trying again");
         }
         told
     }
@@ -256,7 +251,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn notify(&self, notice: Notice) -> kube::Result<()> {
+    pub(super) async fn notify(&self, notice: Notice) -> kube::Result<()> {
         let Notice { kind, place, uid, reason, text, warns } = notice;
         let event = Event {
             type_: if warns { EventType::Warning } else { EventType::Normal },
@@ -274,30 +269,6 @@ impl Controller {
             ..ObjectReference::default()
         };
         self.recorder.publish(&event, &about).await
-    }
-
-    /// As `kubectl rollout restart` does it.
-    async fn restart(&self, kind: WorkloadKind, place: &Place) -> kube::Result<()> {
-        let Place { namespace, name } = place;
-        let annotations = json!({RESTARTED: Timestamp::now().to_string()});
-        let patch = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}));
-        let params = PatchParams { field_manager: Some(names::OPERATOR.into()), ..PatchParams::default() };
-        let client = self.client.clone();
-        match kind {
-            WorkloadKind::Deployment => {
-                Api::<Deployment>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop)
-            }
-            WorkloadKind::StatefulSet => {
-                Api::<StatefulSet>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop)
-            }
-            WorkloadKind::DaemonSet => {
-                Api::<DaemonSet>::namespaced(client, namespace).patch(name, &params, &patch).await.map(drop)
-            }
-        }?;
-        let text = "restarted: its pods had no sidecar, or an older one";
-        tracing::info!(?kind, namespace, name, text);
-        let (kind, place, text) = (kind.name(), place.clone(), text.into());
-        self.notify(Notice { kind, place, uid: None, reason: "Restarted", text, warns: false }).await
     }
 }
 

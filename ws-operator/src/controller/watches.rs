@@ -103,9 +103,9 @@ impl Watches<'_> {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         // The webhooks are not asked there either.
-        let left_alone = ["kube-system".to_owned(), self.settings.namespace.clone()];
+        let settings = self.settings.clone();
         watch::<K>(self.client, labels, self.metrics)
-            .filter(move |event| future::ready(!is_within(event, &left_alone)))
+            .filter(move |event| future::ready(!is_left_alone(event, &settings)))
             .map(move |event| {
                 let take = take.clone();
                 let change: Change = Box::new(move |world| {
@@ -117,11 +117,11 @@ impl Watches<'_> {
     }
 }
 
-fn is_within<K: Resource>(event: &Event<K>, namespaces: &[String]) -> bool {
+fn is_left_alone<K: Resource>(event: &Event<K>, settings: &Settings) -> bool {
     let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else {
         return false;
     };
-    object.meta().namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace))
+    object.meta().namespace.as_ref().is_some_and(|namespace| settings.leaves_alone(namespace))
 }
 
 /// Statuses are written here: they are no change.

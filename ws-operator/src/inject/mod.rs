@@ -57,8 +57,8 @@ pub fn inject(pod: &Pod, namespace: &str, settings: &Settings) -> Result<Injecti
     let read = annotations.map(annotations::read).unwrap_or_default();
     let mut warnings = labels.map(annotations::label_warnings).unwrap_or_default();
     warnings.extend(read.warnings);
-    let skip = Skip::of(pod, spec, &read.wishes);
-    if skip == Some(Skip::AlreadyInjected) && is_ours(labels, spec) {
+    let skip = Skip::of(pod, spec, &read.wishes, settings.leaves_alone(namespace));
+    if skip == Some(Skip::AlreadyInjected) && ours(labels, spec).is_some() {
         return Ok(Injection { outcome: again(spec), warnings });
     }
     if let Some(skip) = skip {
@@ -73,10 +73,10 @@ pub fn inject(pod: &Pod, namespace: &str, settings: &Settings) -> Result<Injecti
     Ok(Injection { outcome, warnings })
 }
 
-/// Whether the sidecar that is there was injected, and does not only have its name.
-fn is_ours(labels: Option<&BTreeMap<String, String>>, spec: &PodSpec) -> bool {
-    let is_stamped = labels.is_some_and(|labels| labels.contains_key(RING));
-    is_stamped && spec.init_containers.iter().flatten().any(|container| container.name == SIDECAR)
+/// The sidecar that was injected; `None` where a container only has its name.
+fn ours<'a>(labels: Option<&BTreeMap<String, String>>, spec: &'a PodSpec) -> Option<&'a Container> {
+    labels?.get(RING)?;
+    spec.init_containers.iter().flatten().find(|container| container.name == SIDECAR)
 }
 
 /// What becomes of a pod that was injected: the API server asks again when another webhook has changed it.
@@ -114,11 +114,11 @@ pub fn presence(pod: &Pod, settings: &Settings) -> Option<Presence> {
     let spec = pod.spec.as_ref()?;
     let wishes =
         pod.metadata.annotations.as_ref().map(|all| annotations::read(all).wishes).unwrap_or_default();
-    let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
-    Some(match all.find(|container| container.name == SIDECAR) {
+    let left_alone = pod.metadata.namespace.as_deref().is_some_and(|name| settings.leaves_alone(name));
+    Some(match ours(pod.metadata.labels.as_ref(), spec) {
         Some(found) if found.image.as_deref() == Some(sidecar::image(&wishes, settings)) => Presence::Current,
         Some(_) => Presence::Outdated,
-        None => Skip::of(pod, spec, &wishes).map_or(Presence::Missing, Presence::Skipped),
+        None => Skip::of(pod, spec, &wishes, left_alone).map_or(Presence::Missing, Presence::Skipped),
     })
 }
 

@@ -18,6 +18,8 @@ pub enum Skip {
     MirrorPod,
     /// It shares its node's ports: two such pods of a node would fight for the sidecar's.
     HostNetwork,
+    /// It is in a namespace that is left alone: that of Kubernetes, or the operator's own.
+    SystemNamespace,
     /// A container has the sidecar's name: it was injected before, or stands there by hand.
     AlreadyInjected,
     /// A container declares that port, which the sidecar needs.
@@ -32,14 +34,15 @@ impl Skip {
             Self::OptedOut => "OptedOut",
             Self::MirrorPod => "MirrorPod",
             Self::HostNetwork => "HostNetwork",
+            Self::SystemNamespace => "SystemNamespace",
             Self::AlreadyInjected => "AlreadyInjected",
             Self::PortClash(_) => "PortClash",
         }
     }
 
-    /// The first reason that a pod gives, in the order in which they stand above.
+    /// The first reason that a pod gives, in the order in which they stand above; `left_alone`: its namespace is.
     #[must_use]
-    pub(super) fn of(pod: &Pod, spec: &PodSpec, wishes: &Wishes) -> Option<Self> {
+    pub(super) fn of(pod: &Pod, spec: &PodSpec, wishes: &Wishes, left_alone: bool) -> Option<Self> {
         let metadata = &pod.metadata;
         if annotations::asked(metadata.labels.as_ref()) == Some(false) || !wishes.inject {
             return Some(Self::OptedOut);
@@ -49,6 +52,9 @@ impl Skip {
         }
         if spec.host_network == Some(true) {
             return Some(Self::HostNetwork);
+        }
+        if left_alone {
+            return Some(Self::SystemNamespace);
         }
         if containers(spec).any(|container| container.name == SIDECAR) {
             return Some(Self::AlreadyInjected);
@@ -72,6 +78,7 @@ impl fmt::Display for Skip {
             Self::OptedOut => f.write_str("it opted out"),
             Self::MirrorPod => f.write_str("it is a mirror pod"),
             Self::HostNetwork => f.write_str("it has hostNetwork, where the sidecar's ports would clash"),
+            Self::SystemNamespace => f.write_str("its namespace is left alone"),
             Self::AlreadyInjected => write!(f, "it has a container {SIDECAR} already"),
             Self::PortClash(port) => write!(f, "a container has port {port}, which the sidecar needs"),
         }

@@ -47,7 +47,7 @@ fn hook(what: &str, namespace: &str, label: &str, path: &str, rules: &Value) -> 
         "clientConfig": {"service": {"name": names::OPERATOR, "namespace": namespace, "path": path, "port": 443}},
         "matchPolicy": "Equivalent",
         "namespaceSelector": {"matchExpressions": [{
-            "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", namespace],
+            "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [names::KUBE_SYSTEM, namespace],
         }]},
         "objectSelector": {"matchLabels": {label: "true"}},
         "rules": rules,

@@ -30,7 +30,10 @@ pub(super) fn pods(request: Request, settings: &Settings) -> Decision {
 }
 
 /// A workload's template is told what the workload is.
-pub(super) fn workloads(request: Request) -> Decision {
+pub(super) fn workloads(request: Request, settings: &Settings) -> Decision {
+    if settings.leaves_alone(&request.namespace) {
+        return Decision { verdict: Verdict::Unchanged, warnings: Vec::new() };
+    }
     match object(request.object) {
         Ok(workload) => {
             let Propagation { patch, warnings } = propagate(&workload);

@@ -145,7 +145,7 @@ async fn decided(shared: &Shared, request: Request<Incoming>) -> Result<Value, R
     let namespace = request.namespace.clone();
     let decision = match webhook {
         Webhook::Pods => decide::pods(request, &shared.settings),
-        Webhook::Workloads => decide::workloads(request),
+        Webhook::Workloads => decide::workloads(request, &shared.settings),
     };
     let (result, reason) = decision.verdict.labels();
     shared.metrics.admitted(Admission { webhook: webhook.name(), result, reason });

@@ -66,12 +66,16 @@ impl World {
 
     /// The pods of a ring that live, with a sidecar or without; `None`: of all rings.
     pub(crate) fn pods_of(&self, ring: Option<&Ring>) -> impl Iterator<Item = (&Place, &PodSeen)> {
-        let all = self.pods.iter().chain(self.bare.iter().flat_map(Table::iter));
-        all.filter(move |(place, pod)| {
+        self.all_pods().filter(move |(place, pod)| {
             let of =
                 |ring: &Ring| place.namespace == ring.namespace && pod.group.as_ref() == Some(&ring.group);
             !pod.ends && ring.is_none_or(of)
         })
+    }
+
+    /// The pods of all rings, also those that end.
+    pub(crate) fn all_pods(&self) -> impl Iterator<Item = (&Place, &PodSeen)> {
+        self.pods.iter().chain(self.bare.iter().flat_map(Table::iter))
     }
 
     /// What the rings of a namespace are to have. A ring lasts as long as a labelled workload or a pod with a sidecar.

@@ -159,6 +159,8 @@ pub(crate) struct PodSeen {
     /// `None`: it has a ring's label and does not ask for one.
     pub(crate) presence: Option<Presence>,
     pub(crate) owner: Option<Owner>,
+    /// Whether it asks that its workload be restarted; one that is labelled itself says it instead.
+    pub(crate) auto_restart: bool,
     pub(crate) uid: String,
     pub(crate) ip: Option<IpAddr>,
     /// It ends, or has ended.
@@ -177,6 +179,7 @@ impl PodSeen {
                 Some(label) => label.parse().ok(),
                 None => Some(wishes.group.clone()),
             },
+            auto_restart: wishes.auto_restart,
             voice: Voice::of(wishes),
             presence: presence(pod, settings),
             owner: Owner::of(pod),
