@@ -73,9 +73,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     parts.spawn(follow);
     parts.spawn(admin::release_on_members(view.clone(), known));
     if let Some((listener, files)) = tls {
-        parts.spawn(accept_tls(listener, files, proxy.clone(), drain.clone(), metrics.clone()));
+        parts.spawn(accept_tls(listener, files, proxy.clone(), closing.clone(), metrics.clone()));
     }
-    parts.spawn(accept(clients, proxy.clone(), drain.clone(), metrics));
+    parts.spawn(accept(clients, proxy.clone(), closing.clone(), metrics));
     parts.spawn(async move { proxy.run().await });
 
     let outcome = tokio::select! {
@@ -83,6 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         fault = serve::fault(&mut parts) => return Err(fault).context("a part of the program broke"),
     };
     closing.cancel();
+    signal.close();
     let answered = async { while ports.join_next().await.is_some() {} };
     // Whoever does not take the answer by then has to do without.
     let _ = tokio::time::timeout(Duration::from_secs(1), answered).await;
@@ -112,10 +113,9 @@ fn proxy(
     args.clients.apply(builder).build()
 }
 
-async fn accept(clients: TcpListener, proxy: Proxy, drain: Drain, metrics: Metrics) {
+async fn accept(clients: TcpListener, proxy: Proxy, closing: CancellationToken, metrics: Metrics) {
     // A balancer that drains still accepts, to say so.
-    let until = async move { drain.ended().await };
-    serve::serve(clients, until, metrics, move |stream, peer| proxy.serve(stream, peer)).await;
+    serve::serve(clients, closing.cancelled(), metrics, move |stream, peer| proxy.serve(stream, peer)).await;
 }
 
 /// Serves clients by TLS with the certificate that the files have.
@@ -123,13 +123,13 @@ async fn accept_tls(
     clients: TcpListener,
     mut files: CertificateFiles,
     proxy: Proxy,
-    drain: Drain,
+    closing: CancellationToken,
     metrics: Metrics,
 ) {
     let tls = files.serving().clone();
     let until = async move {
         tokio::select! {
-            () = drain.ended() => {}
+            () = closing.cancelled() => {}
             () = files.follow() => {}
         }
     };

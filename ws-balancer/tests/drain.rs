@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use support::{
-    Cluster, Raw, Setup, eventually,
+    Cluster, Raw, Setup, eventually, http,
+    process::Process,
     raw::CLOSE,
     wait::{bounded, millis, secs},
 };
@@ -37,6 +38,16 @@ async fn closes(clients: Vec<Raw>, since: Instant) -> Vec<(Option<u16>, Duration
         }
     });
     bounded(secs(15), "every client closed", join_all(closed)).await
+}
+
+/// What a process says of what it is told to do.
+async fn ask(process: &Process, path: &str) -> String {
+    let admin = process.admin.unwrap();
+    let request =
+        format!("POST {path} HTTP/1.1\r\nhost: {admin}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let answer = http::exchange(admin, request.as_bytes(), secs(5)).await.unwrap();
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body).unwrap()
 }
 
 fn assert_spread(closed: &[(Option<u16>, Duration)], window: Duration) {
@@ -98,6 +109,48 @@ async fn a_second_signal_exits_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_hastens_a_drain_that_was_asked_for() {
+    let mut cluster = Setup::sidecars(2).balancer(DRAIN).start().await;
+    let clients = connect(&cluster, cluster.addr(), 60).await;
+    let answer = ask(&cluster.balancer, "/v1/drain?rate=1").await;
+    assert!(answer.contains("\"seconds\":60.0"), "{answer}");
+    let since = Instant::now();
+    cluster.balancer.signal("TERM");
+    let closed = closes(clients, since).await;
+    assert!(closed.iter().all(|(code, at)| *code == Some(1012) && *at < secs(5)), "{closed:?}");
+    assert_eq!(cluster.balancer.exit(secs(5)).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_window_of_a_drain_that_was_asked_for_clients_are_still_refused() {
+    let mut cluster = Setup::sidecars(1).start().await;
+    for door in [cluster.addr(), cluster.pod_addr(1)] {
+        let process = match door == cluster.addr() {
+            true => &mut cluster.balancer,
+            false => cluster.pods.get_mut(&1).unwrap().sidecar.as_mut().unwrap(),
+        };
+        // With nobody to leave it is over at once.
+        let answer = ask(process, "/v1/drain?rate=1").await;
+        assert!(answer.contains("\"seconds\":0.0"), "{answer}");
+        for late in 0..3 {
+            let late = Raw::connect(door, "/", &format!("ws-user-id: late-{late}\r\n")).await.unwrap();
+            assert_eq!(late.answer.status, 503);
+        }
+        process.signal("TERM");
+        assert_eq!(process.exit(secs(3)).await.code(), Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_leave_as_a_drain_of_a_part_says() {
+    let cluster = Setup::sidecars(1).start().await;
+    let clients = connect(&cluster, cluster.addr(), 1).await;
+    let answer = ask(&cluster.balancer, "/v1/drain?percent=50").await;
+    assert!(answer.contains("\"leaving\":1"), "{answer}");
+    assert_eq!(closes(clients, Instant::now()).await[0].0, Some(1012));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_told_to_end_gives_its_connections_away() {
     let mut cluster = Setup::sidecars(3).sidecar(&["--drain", "20s"]).start().await;
     let clients = cluster.fleet(0..40, millis(50)).await;
@@ -131,7 +184,7 @@ async fn the_drain_command_returns_when_its_sidecar_is_empty() {
     let clients = cluster.fleet(0..20, millis(50)).await;
     eventually(secs(10), "messages flow", async || clients.iter().all(|c| c.sent() >= 5)).await;
     let admin = cluster.range.addr(1, support::range::ADMIN).to_string();
-    let mut command = support::process::Process::proxy(&["drain".to_owned(), "--admin".to_owned(), admin]);
+    let mut command = Process::proxy(&["drain".to_owned(), "--admin".to_owned(), admin]);
     let status = command.exit(secs(15)).await;
     assert_eq!(status.code(), Some(0), "{}", command.output());
     assert!(cluster.app(1).clients().is_empty(), "it returned too early");

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use ws_routing::{
     admin::{self, Admin, Readiness, Routes},
     cli,
-    drain::{self, Drain, Outcome},
+    drain::{self, Outcome},
     key::jwt::KeysFile,
     metrics::Metrics,
     peer::PeerTokens,
@@ -68,7 +68,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     let routes = admin::standard(readiness, metrics.clone(), view.clone())
         .peer_tokens(tokens.clone())
         .merge(admin::drain(signal.clone(), drain.clone(), args.drain))
-        .merge(admin::wait_empty(drain.clone()));
+        .merge(admin::wait_empty(drain.clone(), args.drain));
     let mut ports = JoinSet::new();
     ports.spawn(export);
     ports.spawn(port(admins, routes, closing.clone(), metrics.clone()));
@@ -90,7 +90,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
         limits: args.clients.limits(),
     };
     let sidecar = sidecar(&args, keys, tracer, parts_of);
-    ports.spawn(accept(clients, sidecar.clone(), drain.clone(), metrics.clone()));
+    ports.spawn(accept(clients, sidecar.clone(), closing.clone(), metrics.clone()));
     ports.spawn(api(apis, sidecar.clone(), closing.clone(), metrics));
     parts.spawn(async move { sidecar.run().await });
 
@@ -101,7 +101,7 @@ async fn serve_pod(args: RunArgs) -> anyhow::Result<()> {
     closing.cancel();
     if !matches!(outcome, Outcome::Interrupted(_)) {
         // Peers are told that nothing more is answered here, and get the answers to what they have asked.
-        signal.end();
+        signal.close();
         last_answers(ports).await;
     }
     finish(outcome)
@@ -131,10 +131,9 @@ fn sidecar(args: &RunArgs, keys: Option<KeysFile>, tracer: Tracer, parts: Sideca
     })
 }
 
-async fn accept(clients: TcpListener, sidecar: Sidecar, drain: Drain, metrics: Metrics) {
+async fn accept(clients: TcpListener, sidecar: Sidecar, closing: CancellationToken, metrics: Metrics) {
     // A sidecar that drains still answers probes, and legs that nobody else could take.
-    let until = async move { drain.ended().await };
-    serve::serve(clients, until, metrics, move |stream, peer| {
+    serve::serve(clients, closing.cancelled(), metrics, move |stream, peer| {
         let sidecar = sidecar.clone();
         async move { sidecar.serve(stream, peer).await }
     })

@@ -196,6 +196,17 @@ fn the_drain_command_waits_until_the_sidecar_is_empty() {
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
 }
 
+/// An app container that ends alone has the same hook as one whose pod ends.
+#[test]
+fn whoever_waits_for_a_drain_that_never_comes_is_answered_when_one_would_be_over() {
+    let mut program = Program::start(&["--drain", "1s"], &[]);
+    program.await_ready();
+    assert!(program.ask("GET", "/v1/wait-empty").contains("\"connections\":0"));
+    assert!(program.ask("GET", "/readyz").starts_with("HTTP/1.1 200"));
+    program.signal("TERM");
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn what_it_refuses_itself_says_so_to_clients_of_its_own_too() {
     let program = Program::start(&["--drain", "1h"], &[]);

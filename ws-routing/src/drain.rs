@@ -29,13 +29,13 @@ use std::{future::pending, io, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{self, SignalKind},
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// Makes a drain that has not begun.
 #[must_use]
 pub fn channel() -> (Signal, Drain) {
-    let (state, phase) = watch::channel(State { phase: Phase::Running, shed: None });
+    let (state, phase) = watch::channel(State { phase: Phase::Running, closed: false, shed: None });
     let (count, _) = watch::channel(0);
     (Signal { state: Arc::new(state) }, Drain { state: phase, count: Arc::new(count) })
 }
@@ -86,9 +86,33 @@ impl Signal {
         })
     }
 
-    /// Ends the window: what is left leaves at once.
+    /// Begins to drain, or has a drain that goes on end within `length` from now: who is left is spread over that anew.
+    pub fn hasten(&self, length: Duration) {
+        let window = Window { began: Instant::now(), length };
+        self.state.send_if_modified(|state| {
+            let sooner = match state.phase {
+                Phase::Running => true,
+                Phase::Draining(earlier) => window.deadline() < earlier.deadline(),
+                Phase::Ended => false,
+            };
+            if sooner {
+                state.phase = Phase::Draining(window);
+            }
+            sooner
+        });
+    }
+
+    /// Ends the window: what is left leaves at once. The process may go on.
     pub fn end(&self) {
         self.state.send_modify(|state| state.phase = Phase::Ended);
+    }
+
+    /// Ends the window, and the process with it: what is asked from here on is not answered.
+    pub fn close(&self) {
+        self.state.send_modify(|state| {
+            state.phase = Phase::Ended;
+            state.closed = true;
+        });
     }
 
     /// Has a part of the present connections leave, spread over `length`, while the process goes on.
@@ -105,6 +129,8 @@ impl Signal {
 #[derive(Clone, Copy, Debug)]
 struct State {
     phase: Phase,
+    /// The process ends.
+    closed: bool,
     shed: Option<Shed>,
 }
 
@@ -170,6 +196,15 @@ impl Drain {
         self.wait(|state| state.phase == Phase::Ended).await;
     }
 
+    /// Waits until the process ends: [`Signal::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// May be cancelled and called again.
+    pub async fn closed(&self) {
+        self.wait(|state| state.closed).await;
+    }
+
     /// Waits until there is no guard. Whether new ones can come is for the caller to know.
     ///
     /// # Cancel safety
@@ -226,7 +261,7 @@ impl Departures {
     /// None is missed when it is cancelled and called again.
     pub async fn next(&mut self) -> Departure {
         loop {
-            let State { phase, shed } = *self.state.borrow_and_update();
+            let State { phase, shed, .. } = *self.state.borrow_and_update();
             if phase != Phase::Running && self.told != Some(phase) {
                 self.told = Some(phase);
                 let over = if let Phase::Draining(window) = phase { window.length } else { Duration::ZERO };
@@ -291,23 +326,25 @@ impl Signals {
 
 /// Leads a program from its first signal to its end: the first begins to drain over `length`, and the end has come when
 /// no connection is left, [`GOODBYE`] after the window, or with a second signal. A drain that was begun otherwise
-/// ends its window too, but not the program.
+/// ends its window too, but not the program; a signal hastens it.
 ///
 /// # Cancel safety
 ///
 /// Must not be cancelled and called again: signals would be forgotten.
 pub async fn conduct(signal: &Signal, drain: &Drain, mut signals: Signals, length: Duration) -> Outcome {
     let window = async {
-        if let Some(window) = drain.began().await {
-            sleep_until(window.deadline()).await;
-            signal.end();
+        while let Some(window) = drain.began().await {
+            let another = drain.wait(|state| state.phase != Phase::Draining(window));
+            if timeout_at(window.deadline(), another).await.is_err() {
+                signal.end();
+            }
         }
         pending().await
     };
     let program = async {
         let name = signals.next().await;
         tracing::info!(signal = name, connections = drain.count(), window = ?length, "draining");
-        signal.begin(length);
+        signal.hasten(length);
         let late = async {
             drain.ended().await;
             sleep(GOODBYE).await;
@@ -371,6 +408,24 @@ mod tests {
         assert_eq!(drain.phase(), Phase::Running);
         drop(signal);
         assert!(tokio::time::timeout(WINDOW, later.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_hastened_but_never_held_up() {
+        let (signal, drain) = channel();
+        let mut departures = drain.departures();
+        signal.begin(10 * WINDOW);
+        assert_eq!(departures.next().await, Departure { percent: 100, over: 10 * WINDOW });
+        signal.hasten(WINDOW);
+        assert_eq!(departures.next().await, Departure { percent: 100, over: WINDOW });
+        signal.hasten(2 * WINDOW);
+        assert!(tokio::time::timeout(WINDOW, departures.next()).await.is_err());
+        signal.end();
+        signal.hasten(WINDOW);
+        assert_eq!(drain.phase(), Phase::Ended);
+        assert!(tokio::time::timeout(WINDOW, drain.closed()).await.is_err(), "the process goes on");
+        signal.close();
+        drain.closed().await;
     }
 
     #[tokio::test]

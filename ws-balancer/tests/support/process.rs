@@ -20,7 +20,7 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<String>>,
-    admin: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
 }
 
 impl Process {

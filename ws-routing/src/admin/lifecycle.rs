@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::routes::{Answer, Call, Problem, Routes, json};
 use crate::drain::{Drain, Signal};
@@ -44,17 +44,22 @@ fn begin(call: &Call, signal: &Signal, drain: &Drain, window: Duration) -> Resul
     Ok(json(&json!({"percent": percent, "leaving": leaving, "seconds": window.as_secs_f64()})))
 }
 
-/// `GET /v1/wait-empty`: answers when the process drains and holds no connection, or when the drain's window is over.
+/// `GET /v1/wait-empty`: answers when the process drains and holds no connection, when the drain's window is over, and
+/// after `longest` in any case: a hook that asks must not hold up its container for ever where nothing drains.
 #[must_use]
-pub fn wait_empty(drain: Drain) -> Routes {
+pub fn wait_empty(drain: Drain, longest: Duration) -> Routes {
     Routes::new().get("/v1/wait-empty", move |_| {
         let drain = drain.clone();
         async move {
-            drain.began().await;
-            tokio::select! {
-                () = drain.empty() => {}
-                () = drain.ended() => {}
-            }
+            let gone = async {
+                drain.began().await;
+                tokio::select! {
+                    () = drain.empty() => {}
+                    () = drain.ended() => {}
+                }
+            };
+            // Late or not: the answer says how many are left.
+            let _ = timeout(longest, gone).await;
             Ok(json(&json!({"connections": drain.count()})))
         }
     })

@@ -48,7 +48,7 @@ pub fn stack(input: &[u8]) {
             sleep(PATIENCE).await;
             signal.begin(Duration::from_secs(1));
             sleep(Duration::from_secs(2)).await;
-            signal.end();
+            signal.close();
         });
         while let Some(ended) = connections.join_next().await {
             ended.expect("nothing panics");
@@ -186,7 +186,7 @@ impl Pod {
         let balancer = Proxy::builder(view.clone()).network(network).relay(settings).build();
         let routes = admin::standard(Readiness::new(drain.clone()), metrics, view)
             .merge(admin::drain(signal.clone(), drain.clone(), Duration::from_secs(5)))
-            .merge(admin::wait_empty(drain))
+            .merge(admin::wait_empty(drain, Duration::from_secs(5)))
             .merge(admin::connections(balancer.clone()));
         let admin = Admin::new(routes, CancellationToken::new());
         let mut running = JoinSet::new();

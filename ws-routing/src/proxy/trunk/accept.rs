@@ -26,8 +26,8 @@ pub(crate) fn key() -> Key {
     Key::new(contract::TRUNK).unwrap_or_else(|_| unreachable!())
 }
 
-/// Agrees to share the connection, and has each leg on it served until the far end is done with it; or until the drain
-/// is over, and no leg is left.
+/// Agrees to share the connection, and has each leg on it served until the far end is done with it; or until the process
+/// ends, and no leg is left.
 ///
 /// `most`: how many legs it may have at once.
 pub(crate) async fn accept<F>(
@@ -54,7 +54,7 @@ pub(crate) async fn accept<F>(
     let (open, mut opened) = mpsc::unbounded_channel();
     let mut carried = pin!(carrier.run(move |leg| drop(open.send(leg))));
     let mut legs = JoinSet::new();
-    let mut ended = pin!(drain.ended());
+    let mut closed = pin!(drain.closed());
     let mut over = false;
     while !(over && legs.is_empty()) {
         tokio::select! {
@@ -66,7 +66,7 @@ pub(crate) async fn accept<F>(
             }
             Some(leg) = opened.recv() => drop(legs.spawn(serve(leg))),
             Some(_) = legs.join_next() => {}
-            () = &mut ended, if !over => over = true,
+            () = &mut closed, if !over => over = true,
         }
     }
     while legs.join_next().await.is_some() {}
