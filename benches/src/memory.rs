@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use tokio::io::DuplexStream;
+use tokio::io::{DuplexStream, copy_bidirectional};
 use ws_routing::{
     Members, Node, NodeId, NodeState,
     membership::{View, Writer, channel},
@@ -80,16 +80,40 @@ impl InMemory {
     }
 }
 
+/// Connects one client by way of a task that copies bytes and knows nothing of them: what a proxy costs at least.
+///
+/// # Errors
+///
+/// When it is refused.
+pub async fn connect_by_copy(size: usize) -> Result<Client<DuplexStream>> {
+    let (client, mut server) = tokio::io::duplex(STREAM);
+    let mut leg = echoing();
+    tokio::spawn(async move { drop(copy_bidirectional(&mut server, &mut leg).await) });
+    Client::over(client, "", size).await
+}
+
+/// Connects one client to the echo server itself.
+///
+/// # Errors
+///
+/// When it is refused.
+pub async fn connect_directly(size: usize) -> Result<Client<DuplexStream>> {
+    Client::over(echoing(), "", size).await
+}
+
+/// A stream to an echo server of its own.
+fn echoing() -> DuplexStream {
+    let (near, far) = tokio::io::duplex(STREAM);
+    tokio::spawn(async move { drop(echo(far).await) });
+    near
+}
+
 /// Each connection leads to an echo server of its own.
 #[derive(Debug)]
 struct Echoes;
 
 impl Network for Echoes {
     fn connect<'a>(&'a self, _: &'a NodeId, _: Duration) -> Connecting<'a> {
-        Box::pin(async {
-            let (near, far) = tokio::io::duplex(STREAM);
-            tokio::spawn(async move { drop(echo(far).await) });
-            Ok(LegStream::Local(near))
-        })
+        Box::pin(async { Ok(LegStream::Local(echoing())) })
     }
 }

@@ -48,7 +48,7 @@ pub const FAMILIES: &[Family] = &[
         &["status"],
         "Handshakes refused by this process, by HTTP status",
     ),
-    family("ws_handshake_duration_seconds", "histogram", &[], "Time from the accepted connection to the 101"),
+    family("ws_handshake_duration_seconds", "histogram", &[], "Time from the client's request to its 101"),
     family(
         "ws_tls_handshakes_total",
         "counter",

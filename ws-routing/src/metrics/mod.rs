@@ -123,7 +123,7 @@ impl Metrics {
         self.shared.refused.get([status.to_string().into()])
     }
 
-    /// From the accepted connection to the 101.
+    /// From the client's request to its 101.
     #[must_use]
     pub fn handshake(&self) -> &Timing {
         &self.shared.handshake
