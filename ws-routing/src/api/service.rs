@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header, request::Parts};
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -53,7 +53,7 @@ struct Shared {
     drain: Drain,
     idempotency: Idempotency,
     tasks: Tasks,
-    connections: Semaphore,
+    places: Places,
     /// What shows something and asks nobody.
     routes: Routes,
     tracer: Tracer,
@@ -68,7 +68,15 @@ pub enum Caller {
     Peer,
 }
 
-/// How many connections are served at once; more are closed unanswered.
+/// Room for connections, apart for each kind of caller: anybody reaches the peers' port, and must not take the app's
+/// own away.
+#[derive(Debug)]
+struct Places {
+    app: Semaphore,
+    peers: Semaphore,
+}
+
+/// How many connections of each kind are served at once; more are closed unanswered.
 const CONNECTIONS: usize = 4096;
 
 /// How long a kept connection of the app may say nothing.
@@ -108,7 +116,7 @@ impl Api {
             drain,
             idempotency: Idempotency::default(),
             tasks: Tasks::default(),
-            connections: Semaphore::new(CONNECTIONS),
+            places: Places { app: Semaphore::new(CONNECTIONS), peers: Semaphore::new(CONNECTIONS) },
             routes,
             tracer,
         };
@@ -132,7 +140,7 @@ impl Api {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Ok(_place) = self.shared.connections.try_acquire() else { return };
+        let Ok(_place) = self.shared.places.of(caller).try_acquire() else { return };
         let service = service_fn(|request| self.answer(request, peer, caller));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -158,7 +166,7 @@ impl Api {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Ok(_place) = self.shared.connections.try_acquire() else { return };
+        let Ok(_place) = self.shared.places.of(caller).try_acquire() else { return };
         let api = self.clone();
         let service = service_fn(move |request| {
             let api = api.clone();
@@ -245,8 +253,9 @@ impl Api {
         if let Some(span) = &mut span {
             span.answered(answer.status().as_u16());
         }
-        if version < Version::HTTP_2 && !body::discard(&mut body).await {
-            // What is left of the body would be taken for the next request.
+        // A stranger keeps no place of a peer's; what is left of a body would be taken for the next request.
+        let stranger = answer.status() == StatusCode::UNAUTHORIZED;
+        if version < Version::HTTP_2 && (!body::discard(&mut body).await || stranger) {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if caller == Caller::Peer {
@@ -317,6 +326,15 @@ impl Api {
     }
 }
 
+impl Places {
+    fn of(&self, caller: Caller) -> &Semaphore {
+        match caller {
+            Caller::App => &self.app,
+            Caller::Peer => &self.peers,
+        }
+    }
+}
+
 /// The answer to a request whose head is none, as all errors of the API are told.
 fn refused(refusal: &Refusal) -> Bytes {
     let mut response = refusal.response();
@@ -376,3 +394,7 @@ fn not_upgrade() -> Answer {
     answer.headers_mut().remove(header::CONNECTION);
     answer
 }
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

@@ -142,6 +142,13 @@ const UNSURE: Duration = Duration::from_secs(2);
 const NAMED: Duration = Duration::from_secs(10);
 
 impl Here {
+    /// A node that sees those members and holds nothing yet.
+    #[cfg(test)]
+    pub(crate) fn empty(view: View) -> Self {
+        let (node, seats) = ("10.0.0.1:7400".parse().unwrap(), Seats::new(1024));
+        Self { node, view, seats, holders: Holders::default(), settings: SendSettings::default() }
+    }
+
     /// Does what is asked to the connections that are here.
     pub(crate) async fn answer(&self, key: &Key, op: &Op, told: &Told) -> Heard {
         let mut heard = Heard::nothing(self.view.load().fingerprint());
