@@ -118,7 +118,7 @@ pub struct RunArgs {
     pub max_message: usize,
 
     /// The field of a client's JSON message that names another key: such a message is delivered to that key's
-    /// application, as if the client there had sent it. Declines permessage-deflate.
+    /// application, as if the client there had sent it, and tried again for 15 s. Declines permessage-deflate.
     #[arg(long, value_name = "NAME", value_parser = field_name)]
     pub route_field: Option<String>,
 

@@ -153,7 +153,7 @@ impl Legs {
             AppError::Dial(_) => SidecarRefusal::AppUnreachable.into(),
         })?;
         Ok(match &self.route {
-            Some(route) => route.between(opened, Nonce::of(leg)),
+            Some(route) => route.between(opened, leg),
             None => opened,
         })
     }

@@ -26,6 +26,7 @@ use crate::{
         LegStream,
         connect::{Opened, Upgraded},
         error::CloseReason,
+        handshake::LegHeaders,
         relay::{BUFFER, Nonce, Ping, PingKind, control},
     },
 };
@@ -77,8 +78,10 @@ pub(crate) struct RouteField {
     recipients: Arc<dyn Recipients>,
 }
 
-/// How long a message is tried again that cannot be delivered now: then its sender's app is told.
-const RETRY: Duration = Duration::from_secs(30);
+/// How long a message is tried again that cannot be delivered now: then its sender's app is told. Longer than it takes
+/// until a node that hangs is found out and its connections are elsewhere; not by much, as what the sender says next,
+/// and a move of the sender's, wait for it.
+const RETRY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl RouteField {
@@ -86,11 +89,11 @@ impl RouteField {
         Self { name: name.into(), max_message, recipients }
     }
 
-    /// Stands between a leg and its app. `nonce` is the leg's.
-    pub(crate) fn between(&self, leg: AppLeg, nonce: Option<Nonce>) -> AppLeg {
-        match leg {
+    /// Stands between a leg and its app.
+    pub(crate) fn between(&self, opened: AppLeg, leg: &LegHeaders) -> AppLeg {
+        match opened {
             AppLeg { opened: Opened::Upgraded(upgraded), far } => {
-                let (io, far) = self.stand(upgraded.io, far, nonce);
+                let (io, far) = self.stand(upgraded.io, far, leg);
                 AppLeg { opened: Opened::Upgraded(Upgraded { io, ..upgraded }), far: Some(far) }
             }
             answered => answered,
@@ -98,7 +101,7 @@ impl RouteField {
     }
 
     /// The leg's new stream before `app`, and what serves it. `far` serves `app` where that is within this process.
-    fn stand(&self, app: LegStream, far: Option<FarEnd>, nonce: Option<Nonce>) -> (LegStream, FarEnd) {
+    fn stand(&self, app: LegStream, far: Option<FarEnd>, leg: &LegHeaders) -> (LegStream, FarEnd) {
         let (near, other) = tokio::io::duplex(BUFFER);
         let ((client, to_client), (from_app, app)) = (split(other), split(app));
         let (fault, faulted) = oneshot::channel();
@@ -107,8 +110,9 @@ impl RouteField {
             route: self.clone(),
             client: Far::new(client, self.max_message),
             app,
+            own: leg.key.clone(),
             within: far.is_some(),
-            nonce,
+            nonce: Nonce::of(leg),
             mark,
             marked: false,
             fault: Some(fault),
@@ -155,6 +159,8 @@ struct Up {
     route: RouteField,
     client: Far<ReadHalf<DuplexStream>>,
     app: WriteHalf<LegStream>,
+    /// The client's own key.
+    own: Key,
     /// The app's end is within this process too, and understands our marks.
     within: bool,
     nonce: Option<Nonce>,
@@ -186,7 +192,11 @@ impl Up {
 
     async fn message(&mut self, message: &Message) {
         let recipient = if std::mem::take(&mut self.marked) { None } else { self.route.recipient(message) };
-        let Some(key) = recipient else { return self.put_message(message).await };
+        // Whom a client names by its own key is itself. Brought there as another's message, it would be said on this very
+        // leg, which is not read before that is done, and not in its place among the client's others.
+        let Some(key) = recipient.filter(|key| *key != self.own) else {
+            return self.put_message(message).await;
+        };
         self.put_mark(1).await;
         if let Some(report) = self.route.deliver(&key, message).await {
             self.put_mark(0).await;
@@ -271,3 +281,7 @@ async fn say_last(client: &mut (impl AsyncWrite + Unpin), before: &[u8], reason:
     // The client may be gone.
     let _ = client.write_all(&[before, &close].concat()).await;
 }
+
+#[cfg(test)]
+#[path = "route_field_tests.rs"]
+mod tests;
