@@ -115,6 +115,13 @@ impl Asking {
         this
     }
 
+    /// The call begins without knowing who the members are: that nobody has the key cannot be known.
+    #[must_use]
+    pub(crate) fn without_members(mut self) -> Self {
+        self.unsure = true;
+        self
+    }
+
     /// What is to be done next.
     pub(crate) fn next(&mut self) -> Step {
         let enough = self.reach == Reach::One && !(self.delivered.is_empty() && self.unknown.is_empty());

@@ -67,7 +67,8 @@ impl Views {
         // A process without a past knows of no earlier owners.
         let depth = if self.began.elapsed() < MEMORY { 8 } else { 3 };
         let fallback = members.walk(key, depth).skip(1).map(|node| node.id.clone());
-        Asking::new(members.fingerprint(), reach, first, fallback.collect::<Vec<_>>())
+        let asking = Asking::new(members.fingerprint(), reach, first, fallback.collect::<Vec<_>>());
+        if members.is_empty() { asking.without_members() } else { asking }
     }
 
     /// The owners by the views of the last minute, oldest first.
@@ -119,7 +120,13 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{membership, session::deliver::plan::Step};
+    use crate::{
+        membership,
+        session::deliver::{
+            plan::{Reply, Step, Verdict},
+            reply::Heard,
+        },
+    };
 
     #[tokio::test(start_paused = true)]
     async fn owners_of_the_last_minute_are_asked_oldest_first() {
@@ -144,5 +151,22 @@ mod tests {
         }
         let expected: Vec<NodeId> = [9, 2, 3, 4].map(|n| node(n).id).into();
         assert_eq!(order, expected, "the first was left more than a minute ago");
+    }
+
+    #[test]
+    fn while_no_member_is_known_nobody_is_said_to_be_nowhere_and_who_is_here_is_served() {
+        let views = Views::new(View::fixed(Members::new([], 0)));
+        let (key, here) = (Key::new("k").unwrap(), "10.0.0.1:1".parse::<NodeId>().unwrap());
+        let served = vec!["c".into()];
+        for (served, expected) in [
+            (vec![], Verdict::Moving),
+            (served, Verdict::Delivered { node: here.clone(), delivered: 1, slow: 0 }),
+        ] {
+            let mut asking = views.asking(&key, Reach::All, &here);
+            assert_eq!(asking.next(), Step::Ask(here.clone()));
+            let view = views.view.load().fingerprint();
+            asking.answered(here.clone(), Reply::Heard(Heard { served, ..Heard::nothing(view) }));
+            assert_eq!(asking.next(), Step::Done(expected));
+        }
     }
 }
