@@ -1,5 +1,7 @@
 //! `POST /v1/messages`: many messages at once, a line each, and a line of answer for each.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{future::join_all, stream::FuturesUnordered};
@@ -48,6 +50,7 @@ struct Line {
     served: Vec<Box<str>>,
     #[serde(default)]
     asked: Vec<String>,
+    left: Option<u64>,
 }
 
 /// A line that makes sense.
@@ -223,7 +226,8 @@ fn read(api: &Api, line: &[u8]) -> Result<Good, Value> {
     let to_app = parse_to(parsed.to.as_deref()).map_err(unfit)?;
     let op = if to_app { Op::ToApp(message) } else { Op::Send { message, ack } };
     let asked = parsed.asked.iter().filter_map(|node| node.parse().ok()).collect();
-    Ok(Good { key, op, ack, told: Told { served: parsed.served.into_iter().collect(), asked } })
+    let left = parsed.left.map(Duration::from_millis);
+    Ok(Good { key, op, ack, told: Told { served: parsed.served.into_iter().collect(), asked, left } })
 }
 
 fn refuse(key: &Value, status: u16, kind: &str, detail: &str) -> Value {

@@ -1,8 +1,10 @@
 //! A call as it travels between peers: the request, and the reply in its answer.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -39,7 +41,17 @@ pub(super) fn request(key: &Key, op: &Op, told: &Told) -> Request<Full<Bytes>> {
     }
     list(headers, contract::SERVED, told.served.iter().map(|id| &**id));
     list(headers, contract::ASKED, told.asked.iter().map(NodeId::as_str));
+    if let Some(left) = told.left {
+        headers.insert(LEFT, millis(left).into());
+    }
     request
+}
+
+/// How much of the call's time is left, in milliseconds.
+const LEFT: HeaderName = HeaderName::from_static("ws-routing-left");
+
+fn millis(left: Duration) -> u64 {
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn list<'a>(headers: &mut HeaderMap, name: &'static str, items: impl Iterator<Item = &'a str>) {
@@ -57,9 +69,11 @@ pub(crate) fn told(headers: &HeaderMap) -> Told {
         let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty())
     };
+    let left = headers.get(LEFT).and_then(|value| value.to_str().ok()?.parse().ok());
     Told {
         served: items(contract::SERVED).map(Id::from).collect(),
         asked: items(contract::ASKED).filter_map(|node| node.parse().ok()).collect(),
+        left: left.map(Duration::from_millis),
     }
 }
 
@@ -101,6 +115,7 @@ pub(super) fn line(key: &Key, op: &Op, told: &Told) -> Option<String> {
         to,
         served: told.served.iter().map(|id| &**id).collect(),
         asked: told.asked.iter().map(NodeId::as_str).collect(),
+        left: told.left.map(millis),
     };
     serde_json::to_string(&written).ok()
 }
@@ -118,6 +133,8 @@ struct Written<'a> {
     served: Vec<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     asked: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<u64>,
 }
 
 #[cfg(test)]
@@ -129,12 +146,13 @@ mod tests {
         let told = Told {
             served: ["a", "b"].map(Id::from).into(),
             asked: vec!["10.0.0.1:1".parse().unwrap(), "10.0.0.2:1".parse().unwrap()],
+            left: Some(Duration::from_millis(4200)),
         };
         let op = Op::Close { code: 4000, reason: "a b&c".into() };
         let request = request(&Key::new("k/ü").unwrap(), &op, &told);
         assert_eq!(request.uri(), "/v1/keys/k%2F%C3%BC?code=4000&reason=a%20b%26c");
         let arrived = super::told(request.headers());
-        assert_eq!((arrived.served, arrived.asked), (told.served, told.asked));
+        assert_eq!(arrived, told);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What this node does with a call, and says of it: the connections that it holds itself, and nobody else's.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{naming::Holders, plan::Reach, reply::Heard, reply::Id};
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) enum Op {
         /// With this code.
         code: u16,
         /// And this reason.
-        reason: std::sync::Arc<str>,
+        reason: Arc<str>,
     },
     /// To be described.
     List,
@@ -113,12 +113,14 @@ impl SendSettings {
 }
 
 /// What a call has come to elsewhere.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
     /// Connections that are not to be served again.
     pub(crate) served: BTreeSet<Id>,
     /// Nodes that were asked.
     pub(crate) asked: Vec<NodeId>,
+    /// How much of its time is left. `None`: all that a call has.
+    pub(crate) left: Option<Duration>,
 }
 
 /// This node's own connections, as calls reach them.
@@ -133,6 +135,9 @@ pub(crate) struct Here {
 
 /// How long a call waits for a leg that is not live yet, or whose app is about to be left.
 const HELD_BACK: Duration = Duration::from_secs(2);
+
+/// How long before a call's end nothing is waited for any more that can be taken back: the answer has some way to go.
+pub(super) const LEAD: Duration = Duration::from_millis(250);
 
 /// How long nobody is told that a connection is gone whose leg was lost without a word: its balancer may be opening
 /// another.
@@ -151,6 +156,8 @@ impl Here {
 
     /// Does what is asked to the connections that are here.
     pub(crate) async fn answer(&self, key: &Key, op: &Op, told: &Told) -> Heard {
+        let longest = self.settings.longest();
+        let end = Instant::now() + told.left.map_or(longest, |left| left.min(longest));
         let mut heard = Heard::nothing(self.view.load().fingerprint());
         let (seats, _) = self.seats.of(key);
         let mut ours = Vec::new();
@@ -164,26 +171,27 @@ impl Here {
         }
         match op.reach() {
             Reach::All => {
-                let fates = join_all(ours.iter().map(|seat| self.serve(seat, op))).await;
+                let fates = join_all(ours.iter().map(|seat| self.serve(seat, op, end))).await;
                 ours.iter().zip(fates).for_each(|(seat, fate)| note(seat, fate, op, &mut heard));
             }
-            Reach::One => self.serve_first(&ours, op, &mut heard).await,
+            Reach::One => self.serve_first(&ours, op, end, &mut heard).await,
         }
         self.name_others(key, told, &mut heard);
         heard
     }
 
-    async fn serve_first(&self, seats: &[&std::sync::Arc<Seat>], op: &Op, heard: &mut Heard) {
+    /// Tries one after the other until one takes it, or there is no time for a further one.
+    async fn serve_first(&self, seats: &[&Arc<Seat>], op: &Op, end: Instant, heard: &mut Heard) {
         for seat in seats {
-            let fate = self.serve(seat, op).await;
+            let fate = self.serve(seat, op, end).await;
             note(seat, fate, op, heard);
-            if matches!(fate, Fate::Done | Fate::Unknown) {
+            if matches!(fate, Fate::Done | Fate::Unknown) || Instant::now() + LEAD >= end {
                 return;
             }
         }
     }
 
-    async fn serve(&self, seat: &std::sync::Arc<Seat>, op: &Op) -> Fate {
+    async fn serve(&self, seat: &Arc<Seat>, op: &Op, end: Instant) -> Fate {
         // Whom a live leg leads to is known without a turn in the queue, which may be full.
         if matches!(op, Op::List) && seat.phase() == Phase::Live {
             return Fate::Done;
@@ -196,26 +204,37 @@ impl Here {
         };
         let to_app = matches!(op, Op::ToApp(_));
         let mut held_back = seat.holds_back(to_app);
-        let patience = if held_back { HELD_BACK } else { self.settings.send_timeout };
-        if let Ok(outcome) = timeout(patience, posted.outcome()).await {
+        let patience = if held_back { HELD_BACK } else { self.patience(op) };
+        if let Ok(outcome) = timeout_at((began + patience).min(end - LEAD), posted.outcome()).await {
             return outcome.into();
         }
         if !held_back && seat.holds_back(to_app) {
             held_back = true;
-            if let Ok(outcome) = timeout_at(began + HELD_BACK, posted.outcome()).await {
+            if let Ok(outcome) = timeout_at((began + HELD_BACK).min(end - LEAD), posted.outcome()).await {
                 return outcome.into();
             }
         }
         match posted.withdraw() {
             true if held_back => Fate::Moving,
-            _ => self.confirmation(&mut posted, began).await,
+            _ => self.confirmation(&mut posted, (began + self.settings.ack_timeout).min(end)).await,
+        }
+    }
+
+    /// How long an outcome is waited for before it is asked whether the post was handed over at all.
+    fn patience(&self, op: &Op) -> Duration {
+        let SendSettings { send_timeout, ack_timeout, .. } = self.settings;
+        // What was handed over and is to be confirmed has no outcome until then.
+        if matches!(op, Op::Send { ack: Ack::Received, .. }) {
+            send_timeout.min(ack_timeout)
+        } else {
+            send_timeout
         }
     }
 
     /// The fate of what was not handed over in time, or not confirmed yet.
-    async fn confirmation(&self, posted: &mut Posted, began: Instant) -> Fate {
+    async fn confirmation(&self, posted: &mut Posted, end: Instant) -> Fate {
         // A post that was just withdrawn has lost its sender; one that was told it is over has said so.
-        match timeout_at(began + self.settings.ack_timeout, posted.outcome()).await {
+        match timeout_at(end, posted.outcome()).await {
             Ok(Outcome::Gone) => Fate::Slow,
             Ok(outcome) => outcome.into(),
             Err(_) => Fate::Unknown,
@@ -345,3 +364,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "here_tests.rs"]
+mod deadlines;

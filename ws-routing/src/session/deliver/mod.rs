@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::{
-    here::{Here, Op, Told},
+    here::{Here, LEAD, Op, Told},
     peers::Peers,
     plan::{Asking, Reply, Step, Verdict},
     views::Views,
@@ -75,7 +75,7 @@ impl Deliver {
             match asking.next() {
                 Step::Done(verdict) => return Delivered { verdict, connections },
                 Step::Ask(node) => {
-                    let reply = self.ask(&node, key, op, told(&asking), end).await;
+                    let reply = self.ask(&node, key, op, told(&asking, end), end).await;
                     if let Reply::Heard(heard) = &reply {
                         connections.extend(heard.connections.iter().map(|c| at_node(c, &node)));
                     }
@@ -124,9 +124,12 @@ impl Deliver {
     ) -> Vec<Reply> {
         let asked = which.iter().map(|at| {
             let (key, op) = &calls[*at];
-            (key, op, told(&askings[*at]))
+            (key, op, told(&askings[*at], end))
         });
         if *node != self.here.node {
+            if is_near(end) {
+                return which.iter().map(|_| Reply::Unreachable).collect();
+            }
             return self.peers.ask_many(node, asked, end).await;
         }
         let heard = asked.map(|(key, op, told)| async move { self.here.answer(key, op, &told).await });
@@ -137,6 +140,9 @@ impl Deliver {
         if *node == self.here.node {
             return Reply::Heard(self.here.answer(key, op, &told).await);
         }
+        if is_near(end) {
+            return Reply::Unreachable;
+        }
         self.peers.ask(node, key, op, &told, end).await
     }
 
@@ -145,8 +151,17 @@ impl Deliver {
     }
 }
 
-fn told(asking: &Asking) -> Told {
-    Told { served: asking.served().cloned().collect(), asked: asking.asked().cloned().collect() }
+/// Whether a peer that is asked now could not answer any more: what it is not asked it surely does not do.
+fn is_near(end: Instant) -> bool {
+    Instant::now() + LEAD >= end
+}
+
+fn told(asking: &Asking, end: Instant) -> Told {
+    Told {
+        served: asking.served().cloned().collect(),
+        asked: asking.asked().cloned().collect(),
+        left: Some(end.saturating_duration_since(Instant::now())),
+    }
 }
 
 fn at_node(connection: &Value, node: &NodeId) -> Value {
