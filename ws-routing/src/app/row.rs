@@ -94,11 +94,58 @@ impl Row {
         }
     }
 
+    /// How a Close ends the conversation: one that breaks the protocol is answered as such, and told of as such.
     pub(super) fn closed(&self, control: &Control) -> End {
-        let reason = String::from_utf8_lossy(control.payload().get(2..).unwrap_or_default());
-        match self.nonce.and_then(|nonce| nonce.unmark(&reason)) {
-            Some(_) => End::Moved,
-            None => End::Closed { code: control.code(), reason: reason.into_owned() },
+        let (code, payload) = (control.code(), control.payload());
+        if !payload.is_empty() && !may_travel(code) {
+            return CloseReason::ClientProtocol("a close code that may not travel").into();
         }
+        let Ok(reason) = str::from_utf8(payload.get(2..).unwrap_or_default()) else {
+            return CloseReason::NotUtf8.into();
+        };
+        match self.nonce.and_then(|nonce| nonce.unmark(reason)) {
+            Some(_) => End::Moved,
+            None => End::Closed { code, reason: reason.to_owned() },
+        }
+    }
+}
+
+/// Whether a Close may have that code (RFC 6455 §7.4, and what is registered since).
+const fn may_travel(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Key,
+        app::messages::{Assembly, Incoming},
+        frame::{Opcode, close_payload, write},
+    };
+
+    /// The code and the reason that a Close of the client's comes to.
+    fn end(payload: &[u8]) -> (u16, String) {
+        let mut bytes = Vec::new();
+        write(&mut bytes, Opcode::Close, payload, Some([1, 2, 3, 4]));
+        let (_, incoming) = Assembly::new(100).next(&bytes).unwrap();
+        let Some(Incoming::Control(control)) = incoming else { panic!("{incoming:?}") };
+        let row = Row::new(&LegHeaders::new(Key::new("k").unwrap()), Nonce(1));
+        match row.closed(&control) {
+            End::Closed { code, reason } | End::Close { code, reason } => (code, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_close_that_may_not_travel_breaks_the_protocol() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, u16::MAX] {
+            assert_eq!(end(&close_payload(code, "x")).0, 1002, "{code}");
+        }
+        for code in [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999] {
+            assert_eq!(end(&close_payload(code, "x")), (code, "x".into()));
+        }
+        assert_eq!(end(&[]).0, 1005, "none was given");
+        assert_eq!(end(&[&1000_u16.to_be_bytes()[..], b"\xff"].concat()).0, 1007);
     }
 }
