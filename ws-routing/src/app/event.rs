@@ -201,6 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn a_client_forges_no_attribute_in_whatever_spelling() {
+        let request = http::Request::get("/")
+            .header("host", "a")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-version", "13")
+            .header("ce-subject", "forged")
+            .header("ce_subject", "forged")
+            .header("CE_type", "forged")
+            .header("cell", "kept");
+        let handshake = Handshake::check(&request.body(()).unwrap().into_parts().0, None).unwrap();
+        let mut lines = Vec::new();
+        handshake.write_to_event(&LegHeaders::new(Key::new("k").unwrap()), &mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        assert!(!lines.contains("forged") && lines.contains("cell: kept"), "{lines}");
+    }
+
+    #[test]
     fn a_disconnect_says_why_without_breaking_out_of_its_header() {
         let mut put = Put::default();
         events("k").disconnect(3, 4000, "bye\r\nce-id: x", &mut put);

@@ -149,12 +149,14 @@ impl Handshake {
     }
 
     /// Adds the headers of the client and of the leg to a CloudEvent: all but `Host` (it is in `x-forwarded-host`), what
-    /// describes a body, and what would pass for an attribute of the event.
+    /// describes a body, and what would pass for an attribute of the event (with `-` or `_`: many servers take one for the
+    /// other).
     pub(crate) fn write_to_event(&self, leg: &LegHeaders, out: &mut Vec<u8>) {
         for line in self.fields().split_inclusive(|&b| b == b'\n') {
             let name = line.split(|&b| b == b':').next().unwrap_or_default();
             let begins = |with: &[u8]| name.get(..with.len()).is_some_and(|n| n.eq_ignore_ascii_case(with));
-            if !name.eq_ignore_ascii_case(b"host") && !begins(b"content-") && !begins(b"ce-") {
+            let attribute = begins(b"ce-") || begins(b"ce_");
+            if !name.eq_ignore_ascii_case(b"host") && !begins(b"content-") && !attribute {
                 out.extend_from_slice(line);
             }
         }
