@@ -2,10 +2,11 @@
 //! server does: what follows is the same for all.
 //!
 //! Reading order: `url` (what `--app` says), `websocket` (the plain way); for ways that speak something else `messages`
-//! and `far` (a WebSocket server within this process), `row` (where a client's messages stand), `event` (CloudEvents),
+//! and `far` (a WebSocket server within this process), `row` (where a client's messages stand), `elsewhere` (what is known of one that is lost), `event` (CloudEvents),
 //! `verdict` (what an answer means), `insist` (handing over until it is taken); then those ways, `http` and `nats`.
 
 mod answer;
+mod elsewhere;
 mod event;
 mod far;
 mod http;
@@ -25,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+pub use elsewhere::Elsewhere;
 pub(crate) use far::Far;
 pub use http::{HttpApp, HttpSettings};
 pub(crate) use messages::{Incoming, Message};
@@ -76,6 +78,8 @@ pub struct FarEnd {
     pub mark: u64,
     /// Whether the sidecar's keepalive pings reach something that may be dead.
     pub pinged: bool,
+    /// By which `run` is told that a leg which has ended without a Close was given up, as its connection is elsewhere.
+    pub elsewhere: Elsewhere,
 }
 
 impl Debug for FarEnd {

@@ -1,6 +1,10 @@
 //! Where a conversation stands: how many messages came, and what the words between processes say of that.
 
-use super::event::Place;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Elsewhere, event::Place};
 use crate::{
     frame::Control,
     proxy::{
@@ -17,6 +21,7 @@ pub(super) struct Row {
     nonce: Option<Nonce>,
     /// By which the sidecar's own are.
     mark: Nonce,
+    elsewhere: Elsewhere,
     /// The next message is not the client's.
     marked: bool,
     /// How many client messages came before the next.
@@ -41,7 +46,9 @@ pub(super) enum Pinged {
 pub(super) enum End {
     /// The client is served by another node now.
     Moved,
-    /// The leg was cut.
+    /// The same, but the leg had no time to say so: nobody is left here to be told.
+    Elsewhere,
+    /// The leg has ended without a word, and nobody has said where its connection is.
     Lost,
     /// The client, or whoever relays it, has closed.
     Closed { code: u16, reason: String },
@@ -56,9 +63,9 @@ impl From<CloseReason> for End {
 }
 
 impl Row {
-    pub(super) fn new(leg: &LegHeaders, mark: Nonce) -> Self {
+    pub(super) fn new(leg: &LegHeaders, mark: Nonce, elsewhere: Elsewhere) -> Self {
         let (sequence, redelivered) = (leg.sequence, leg.redelivered);
-        Self { nonce: Nonce::of(leg), mark, marked: false, sequence, redelivered }
+        Self { nonce: Nonce::of(leg), mark, elsewhere, marked: false, sequence, redelivered }
     }
 
     /// The place of the message that has come.
@@ -94,6 +101,13 @@ impl Row {
         }
     }
 
+    /// How the end of a leg without a Close ends the conversation.
+    pub(super) async fn lost(&self) -> End {
+        // Without a nonce nobody could name it: it is the client's own end.
+        let patience = self.nonce.map_or(Duration::ZERO, |_| UNSURE);
+        timeout(patience, self.elsewhere.told()).await.map_or(End::Lost, |()| End::Elsewhere)
+    }
+
     /// How a Close ends the conversation: one that breaks the protocol is answered as such, and told of as such.
     pub(super) fn closed(&self, control: &Control) -> End {
         let (code, payload) = (control.code(), control.payload());
@@ -110,6 +124,10 @@ impl Row {
     }
 }
 
+/// How long nobody is told that a client is gone whose leg was lost without a word: its balancer may be opening another,
+/// and says so to the node that it left.
+pub(super) const UNSURE: Duration = Duration::from_secs(2);
+
 /// Whether a Close may have that code (RFC 6455 §7.4, and what is registered since).
 const fn may_travel(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -117,6 +135,8 @@ const fn may_travel(code: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::{
         Key,
@@ -124,13 +144,31 @@ mod tests {
         frame::{Opcode, close_payload, write},
     };
 
+    fn row(nonce: Option<&str>) -> Row {
+        let mut leg = LegHeaders::new(Key::new("k").unwrap());
+        leg.nonce = nonce.map(Into::into);
+        Row::new(&leg, Nonce(1), Elsewhere::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leg_that_is_lost_may_be_elsewhere_and_only_a_balancers() {
+        let began = Instant::now();
+        assert!(matches!(row(None).lost().await, End::Lost));
+        assert!(began.elapsed() < UNSURE);
+        let named = row(Some("0000000000000007"));
+        assert!(matches!(named.lost().await, End::Lost));
+        assert!(began.elapsed() >= UNSURE);
+        named.elsewhere.tell();
+        assert!(matches!(named.lost().await, End::Elsewhere), "also when that was told before");
+    }
+
     /// The code and the reason that a Close of the client's comes to.
     fn end(payload: &[u8]) -> (u16, String) {
         let mut bytes = Vec::new();
         write(&mut bytes, Opcode::Close, payload, Some([1, 2, 3, 4]));
         let (_, incoming) = Assembly::new(100).next(&bytes).unwrap();
         let Some(Incoming::Control(control)) = incoming else { panic!("{incoming:?}") };
-        let row = Row::new(&LegHeaders::new(Key::new("k").unwrap()), Nonce(1));
+        let row = row(None);
         match row.closed(&control) {
             End::Closed { code, reason } | End::Close { code, reason } => (code, reason),
             other => panic!("{other:?}"),

@@ -1,6 +1,13 @@
 //! Serving legs: a handshake that a balancer or a relaying sidecar has routed here is opened at the app.
 
-use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use http::{HeaderMap, Response, StatusCode, header, request::Parts};
 use tokio::{
@@ -88,7 +95,7 @@ impl Legs {
                     return Some(self.joined(io, head, arrival, upgraded, far, guard));
                 }
                 drop(upgraded);
-                hand_over(far).await;
+                hand_over(far, &arrival.fenced).await;
             }
             Opened::Answered(answered) => {
                 // The leg is closed whatever becomes of the answer.
@@ -218,13 +225,16 @@ impl Legs {
         };
         match finished {
             None => {
+                if let Some(far) = &far {
+                    far.elsewhere.tell();
+                }
                 seated.over(Some(Whither::Sought));
                 self.log_end(seated.seat().guest(), began, None);
             }
             Some(finished) => self.ended(seated.seat().guest(), began, finished),
         }
         drop((counted, seated));
-        hand_over(far).await;
+        hand_over(far, &fenced).await;
         drop(guard);
     }
 
@@ -269,11 +279,19 @@ impl Joined {
     }
 }
 
-/// Lets the app's end within this process hand over what it has read, for as long as it may.
-async fn hand_over(far: Option<FarEnd>) {
-    if let Some(far) = far {
+/// Lets the app's end within this process hand over what it has read, for as long as it may. An order to cut the leg that
+/// comes by then tells it that the connection is elsewhere.
+async fn hand_over(far: Option<FarEnd>, fenced: &Fenced) {
+    let Some(FarEnd { run, linger, elsewhere, .. }) = far else { return };
+    let ordered = async {
+        fenced.ordered().await;
+        elsewhere.tell();
+        pending::<()>().await;
+    };
+    tokio::select! {
         // What it could not hand over by then is lost with the leg.
-        let _ = timeout(far.linger, far.run).await;
+        _ = timeout(linger, run) => {}
+        () = ordered => {}
     }
 }
 

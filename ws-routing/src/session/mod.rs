@@ -20,6 +20,8 @@ mod sidecar;
 #[cfg(test)]
 pub(crate) mod answer_tests;
 #[cfg(test)]
+mod leg_end_tests;
+#[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
 mod seat_tests;

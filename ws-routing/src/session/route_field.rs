@@ -19,7 +19,7 @@ use super::deliver::{
     plan::Verdict,
 };
 use crate::{
-    app::{AppLeg, Far, FarEnd, Incoming, Message},
+    app::{AppLeg, Elsewhere, Far, FarEnd, Incoming, Message},
     frame::{Control, Decoder, Opcode, close_payload},
     key::Key,
     proxy::{
@@ -117,7 +117,9 @@ impl RouteField {
             marked: false,
             fault: Some(fault),
         };
-        let (linger, pinged) = far.as_ref().map_or((RETRY, true), |far| (far.linger, far.pinged));
+        let (linger, pinged, elsewhere) = far.as_ref().map_or((RETRY, true, Elsewhere::default()), |far| {
+            (far.linger, far.pinged, far.elsewhere.clone())
+        });
         let run = async move {
             let inner = async {
                 if let Some(far) = far {
@@ -126,7 +128,7 @@ impl RouteField {
             };
             tokio::join!(up.run(), down(from_app, to_client, faulted), inner);
         };
-        (LegStream::Local(near), FarEnd { run: Box::pin(run), linger, mark: mark.0, pinged })
+        (LegStream::Local(near), FarEnd { run: Box::pin(run), linger, mark: mark.0, pinged, elsewhere })
     }
 
     /// Whom a message is for, if that is somebody else.

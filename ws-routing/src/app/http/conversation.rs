@@ -15,7 +15,7 @@ use crate::{
     },
     frame::{Control, Opcode},
     metrics::AppRequest,
-    proxy::{error::CloseReason, handshake::LegHeaders, relay::Nonce},
+    proxy::error::CloseReason,
 };
 
 /// One connection, from the application's yes to its last event.
@@ -27,15 +27,9 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(
-        app: Arc<Shared>,
-        requests: Requests,
-        io: DuplexStream,
-        leg: &LegHeaders,
-        mark: Nonce,
-    ) -> Self {
+    pub(super) fn new(app: Arc<Shared>, requests: Requests, io: DuplexStream, row: Row) -> Self {
         let far = Far::new(io, app.settings.max_message);
-        Self { app, requests, far, row: Row::new(leg, mark) }
+        Self { app, requests, far, row }
     }
 
     /// Serves the client until it is gone and the application knows.
@@ -43,6 +37,7 @@ impl Conversation {
         let end = self.serve().await;
         let (code, reason) = match end {
             End::Moved => return self.far.close(1001, "").await,
+            End::Elsewhere => return,
             End::Lost => (1006, "connection lost".into()),
             End::Closed { code, reason } => {
                 self.far.close(code, "").await;
@@ -64,7 +59,7 @@ impl Conversation {
             let end = match self.far.next().await {
                 Ok(Some(Incoming::Message(message))) => self.message(&message).await,
                 Ok(Some(Incoming::Control(control))) => self.control(&control).await,
-                Ok(None) => Some(End::Lost),
+                Ok(None) => Some(self.row.lost().await),
                 Err(fault) => Some(CloseReason::from(fault).into()),
             };
             if let Some(end) = end {

@@ -18,7 +18,11 @@ use self::{
     exchange::{Pool, Reply},
     request::Requests,
 };
-use super::{App, AppError, AppLeg, FarEnd, HttpUrl, Opening, answer::switching_protocols};
+use super::{
+    App, AppError, AppLeg, Elsewhere, FarEnd, HttpUrl, Opening,
+    answer::switching_protocols,
+    row::{Row, UNSURE},
+};
 use crate::{
     metrics::{AppRequest, SidecarMetrics},
     node::NodeId,
@@ -110,12 +114,13 @@ impl HttpApp {
         // What an application says beside its yes is not for the client.
         self.shared.pool.give_back_soon(reply).await;
         let (near, far) = tokio::io::duplex(BUFFER);
-        let mark = rand::random();
-        let conversation = Conversation::new(Arc::clone(&self.shared), requests, far, leg, Nonce(mark));
+        let (mark, elsewhere) = (rand::random(), Elsewhere::default());
+        let row = Row::new(leg, Nonce(mark), elsewhere.clone());
+        let conversation = Conversation::new(Arc::clone(&self.shared), requests, far, row);
         let upgraded = Upgraded { io: LegStream::Local(near), leftover: Bytes::new(), answer };
         let settings = &self.shared.settings;
-        let linger = settings.retry + settings.request_timeout;
-        let far = FarEnd { run: Box::pin(conversation.run()), linger, mark, pinged: false };
+        let linger = settings.retry + settings.request_timeout + UNSURE;
+        let far = FarEnd { run: Box::pin(conversation.run()), linger, mark, pinged: false, elsewhere };
         Ok(AppLeg { opened: Opened::Upgraded(upgraded), far: Some(far) })
     }
 }

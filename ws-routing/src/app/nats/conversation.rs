@@ -23,7 +23,7 @@ use crate::{
     },
     frame::{Control, Opcode, close_payload},
     metrics::AppRequest,
-    proxy::{error::CloseReason, handshake::LegHeaders, relay::Nonce},
+    proxy::error::CloseReason,
 };
 
 /// One connection, from the application's yes to its last event.
@@ -41,14 +41,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const DISCONNECT: Duration = Duration::from_secs(5);
 
 impl Conversation {
-    pub(super) fn new(
-        app: Arc<Shared>,
-        subjects: Subjects,
-        io: DuplexStream,
-        leg: &LegHeaders,
-        mark: Nonce,
-    ) -> Self {
-        Self { app, subjects, io, row: Row::new(leg, mark) }
+    pub(super) fn new(app: Arc<Shared>, subjects: Subjects, io: DuplexStream, row: Row) -> Self {
+        Self { app, subjects, io, row }
     }
 
     /// Serves the client until it is gone and the application knows, or the server has been away for too long.
@@ -89,6 +83,8 @@ impl Up {
                 leave(&app, &subjects, &words).await;
                 return close(&words, 1001, "").await;
             }
+            // What was pushed since is the other node's to pass on: no word of this one's may end that.
+            End::Elsewhere => return,
             End::Lost => (1006, "connection lost".into(), None),
             End::Closed { code, reason } => (code, reason, Some(String::new())),
             End::Close { code, reason } => (code, reason.clone(), Some(reason)),
@@ -108,7 +104,7 @@ impl Up {
             let end = match self.far.next().await {
                 Ok(Some(Incoming::Message(message))) => self.message(&message).await,
                 Ok(Some(Incoming::Control(control))) => self.control(&control).await,
-                Ok(None) => Some(End::Lost),
+                Ok(None) => Some(self.row.lost().await),
                 Err(fault) => Some(CloseReason::from(fault).into()),
             };
             if let Some(end) = end {

@@ -23,8 +23,9 @@ use self::{
     link::Link,
 };
 use super::{
-    App, AppError, AppLeg, FarEnd, NatsUrl, Opening,
+    App, AppError, AppLeg, Elsewhere, FarEnd, NatsUrl, Opening,
     answer::{refused, switching_protocols},
+    row::{Row, UNSURE},
 };
 use crate::{
     metrics::{AppRequest, SidecarMetrics},
@@ -134,15 +135,17 @@ impl NatsApp {
         let head = switching_protocols(handshake, &answer.headers)?;
         let answer = handshake.accepted(head).map_err(OpenError::from)?;
         let (near, far) = tokio::io::duplex(BUFFER);
-        let mark = rand::random();
+        let (mark, elsewhere) = (rand::random(), Elsewhere::default());
+        let row = Row::new(leg, Nonce(mark), elsewhere.clone());
         let gate = if leg.moved_from.is_some() { Gate::shut() } else { Gate::open() };
         let pushes = Pushes::new(pushes, gate, subjects.connection(), self.shared.settings.max_message);
         let shared = Arc::clone(&self.shared);
-        let conversation = Conversation::new(shared, subjects, far, leg, Nonce(mark));
+        let conversation = Conversation::new(shared, subjects, far, row);
         let upgraded = Upgraded { io: LegStream::Local(near), leftover: Bytes::new(), answer };
         let settings = &self.shared.settings;
-        let linger = settings.retry + settings.request_timeout;
-        let far = FarEnd { run: Box::pin(conversation.run(pushes)), linger, mark, pinged: false };
+        let linger = settings.retry + settings.request_timeout + UNSURE;
+        let run = Box::pin(conversation.run(pushes));
+        let far = FarEnd { run, linger, mark, pinged: false, elsewhere };
         Ok(AppLeg { opened: Opened::Upgraded(upgraded), far: Some(far) })
     }
 }
