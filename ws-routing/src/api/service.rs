@@ -152,7 +152,7 @@ impl Api {
             tokio::select! {
                 biased;
                 ended = &mut connection => ended,
-                () = self.shared.drain.ended() => {
+                () = self.shared.drain.closed() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -185,7 +185,7 @@ impl Api {
             tokio::select! {
                 biased;
                 ended = &mut connection => ended,
-                () = self.shared.drain.ended() => {
+                () = self.shared.drain.closed() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
