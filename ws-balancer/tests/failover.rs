@@ -14,9 +14,11 @@ use support::{
     owner::{self, Candidate},
     process::Process,
     range::{ADMIN, APP, CLIENTS, Range},
-    wait::{millis, secs},
+    raw::CLOSE,
+    wait::{bounded, millis, secs},
 };
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
     time::Instant,
 };
@@ -284,6 +286,28 @@ async fn a_pod_that_hangs_before_a_client_has_moved_to_it_is_not_moved_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_it_is_held_needs_not_wait_for_a_pod() {
+    let mut cluster = Setup::sidecars(1).balancer(&["--orphan-grace", "1h"]).start().await;
+    let mut client = Raw::open(cluster.addr(), "leaves").await;
+    let mut goes = Raw::open(cluster.addr(), "goes").await;
+    eventually(secs(5), "the app holds them", async || cluster.app(1).clients().len() == 2).await;
+    cluster.kill(1);
+    client.frame(true, CLOSE, &4001_u16.to_be_bytes()).await.unwrap();
+    let answer = bounded(secs(5), "an answer", client.read()).await.expect("a frame");
+    assert_eq!((answer.opcode, answer.code()), (CLOSE, Some(4001)));
+    goes.stream.shutdown().await.unwrap();
+    let held = async || connections(&cluster).await == 0;
+    eventually(secs(5), "nobody is held", held).await;
+}
+
+/// How many connections the balancer says that it holds.
+async fn connections(cluster: &Cluster) -> u64 {
+    let page = cluster.balancer.admin("/metrics").await.body;
+    let page = String::from_utf8(page).unwrap();
+    page.lines().find_map(|line| line.strip_prefix("ws_connections ")).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_all_pods_gone_clients_are_held_and_then_told_to_come_back() {
     let mut cluster = Setup::sidecars(2).balancer(&["--orphan-grace", "2s"]).start().await;
     let mut raw = Raw::open(cluster.addr(), "k").await;
@@ -292,7 +316,7 @@ async fn with_all_pods_gone_clients_are_held_and_then_told_to_come_back() {
     cluster.kill(2);
     let close = loop {
         let frame = raw.read().await.unwrap();
-        if frame.opcode == support::raw::CLOSE {
+        if frame.opcode == CLOSE {
             break frame;
         }
     };

@@ -41,7 +41,8 @@ use crate::{
 const ROUNDS: usize = 32;
 
 /// How much of what the client says is looked at while a move waits for the app, in bytes: a Close is small, and comes
-/// when the client has nothing else to say.
+/// when the client has nothing else to say. While there is no app it has to be the first thing: that the client has gone
+/// behind something that waits may not be known, or that would be lost.
 const LOOK_AHEAD: usize = 1024;
 
 /// What one round found.
@@ -322,7 +323,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
         if self.sockets.client.is_parked() {
             return false;
         }
-        let ahead = self.machine.looks_ahead() && self.sockets.client.holds() < LOOK_AHEAD;
+        let room = if self.machine.orphaned_until().is_some() { 1 } else { LOOK_AHEAD };
+        let ahead = self.machine.looks_ahead() && self.sockets.client.holds() < room;
         let reads = self.machine.reads_client() || ahead;
         if !reads || self.sockets.current.as_ref().is_some_and(Wire::blocked) {
             return false;

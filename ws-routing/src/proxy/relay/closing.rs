@@ -142,8 +142,31 @@ impl Edge {
         self.ending = Some(Box::new(Ending { end, until, client: Ear::Dropping, leg_done, finished: false }));
     }
 
+    /// Whether it is worth looking at what the client says though it is not read: a client that leaves needs no other
+    /// leg, and must not wait for one.
+    pub(crate) fn looks_ahead(&self) -> bool {
+        let orphan = || self.orphaned_until().is_some() && self.redelivers() == 0;
+        self.ending.is_none() && self.parting.is_none() && (self.phase().may_be_given_up() || orphan())
+    }
+
+    /// Looks at what the client says though it is not read. If it leaves, it needs no other leg: one that is still its own
+    /// goes on, and where there is none its Close is answered here. Whether the latter has been done.
+    pub(super) fn leaves_orphaned(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> bool {
+        if self.orphaned_until().is_none() {
+            if self.client_leaves(bytes) {
+                self.put_off(now, out);
+            }
+            return false;
+        }
+        let Some(close) = self.orphans_close(bytes) else { return false };
+        self.client_closed(now, &close, out);
+        // Nobody's answer is waited for.
+        self.tick_ending(now + HANDSHAKE, out);
+        true
+    }
+
     /// Whether the client's Close, or what ends its connection as well, is among what it has said.
-    pub(super) fn client_leaves(&self, mut bytes: &[u8]) -> bool {
+    fn client_leaves(&self, mut bytes: &[u8]) -> bool {
         let mut decoder = self.client.decoder.clone();
         loop {
             match decoder.next(bytes) {
@@ -157,6 +180,21 @@ impl Edge {
                 Err(_) => return true,
             }
         }
+    }
+
+    /// The client's Close, if nothing is in front of it that the next leg is to have.
+    fn orphans_close(&self, mut bytes: &[u8]) -> Option<Control> {
+        let (mut decoder, mut discard) = (self.client.decoder.clone(), self.client.discard);
+        while let Ok(Some(unit)) = decoder.next(bytes) {
+            bytes = &bytes[unit.len..];
+            match unit.kind {
+                Kind::Data { .. } if !discard => return None,
+                Kind::Data { ends_message } => discard = !ends_message,
+                Kind::Control(control) if control.opcode == Opcode::Close => return Some(control),
+                Kind::Control(_) => {}
+            }
+        }
+        None
     }
 
     /// Who ends does not move, and nothing is delivered again.

@@ -205,12 +205,6 @@ impl Edge {
         }
     }
 
-    /// Whether it is worth looking at what the client says though it is not read: a client that leaves needs no other
-    /// leg, and must not wait for one.
-    pub(crate) fn looks_ahead(&self) -> bool {
-        self.ending.is_none() && self.parting.is_none() && self.phase().may_be_given_up()
-    }
-
     /// Whether the current leg is to be read.
     pub(crate) fn reads_leg(&self) -> bool {
         self.current.is_some() && self.ending.as_deref().is_none_or(Ending::reads_leg)
@@ -222,8 +216,8 @@ impl Edge {
         if self.ending.as_deref().is_some_and(Ending::deaf) {
             return bytes.len();
         }
-        if self.looks_ahead() && self.client_leaves(bytes) {
-            self.put_off(now, out);
+        if self.looks_ahead() && self.leaves_orphaned(now, bytes, out) {
+            return bytes.len();
         }
         let mut run = Run::default();
         while !run.rest(bytes).is_empty() && self.reads_client() && self.takes_client_frame(run.rest(bytes)) {
@@ -309,7 +303,7 @@ impl Edge {
 
     /// The client's side has ended without a Close. `held`: not all of what it said before was taken.
     pub(crate) fn client_ended(&mut self, now: Duration, held: bool, out: &mut impl Outputs) {
-        if held && self.looks_ahead() {
+        if held && self.looks_ahead() && self.orphaned_until().is_none() {
             return self.put_off(now, out);
         }
         let code = self.ending.as_deref().map_or(1006, Ending::code);

@@ -25,6 +25,8 @@ pub(crate) mod explore;
 #[cfg(test)]
 mod redelivery_tests;
 #[cfg(test)]
+mod split_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

@@ -1,8 +1,6 @@
-//! The machine's answers to single events, where the explorer does not go: clocks, own codes, and every split of bytes.
+//! The machine's answers to single events, where the explorer does not go: clocks, and own codes.
 
 use std::{sync::Arc, time::Duration};
-
-use proptest::prelude::*;
 
 use super::{
     Action, Blocked, DialFailure, Edge, Leg, LegShape, Nonce, Outputs, Ping, PingKind, Redelivery, Settings,
@@ -17,21 +15,21 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-const SHAPE: LegShape =
+pub(super) const SHAPE: LegShape =
     LegShape { nonce: Nonce(7), sidecar: true, moved: false, own: false, compressed: false };
 
 /// A machine, and everything that it put.
-struct Bench {
+pub(super) struct Bench {
     edge: Edge,
     settings: Arc<Settings>,
-    put: Puts,
+    pub(super) put: Puts,
     actions: Vec<Action>,
 }
 
 #[derive(Default)]
-struct Puts {
-    client: Vec<u8>,
-    current: Vec<u8>,
+pub(super) struct Puts {
+    pub(super) client: Vec<u8>,
+    pub(super) current: Vec<u8>,
     next: Vec<u8>,
 }
 
@@ -49,7 +47,7 @@ impl Outputs for Puts {
 }
 
 impl Bench {
-    fn new(settings: Settings, shape: LegShape) -> Self {
+    pub(super) fn new(settings: Settings, shape: LegShape) -> Self {
         let settings = Arc::new(settings);
         let leg = Leg::new(ms(0), &settings, shape);
         let edge = Edge::new(ms(0), Arc::clone(&settings), Nonce(1), shape.compressed, leg);
@@ -60,13 +58,13 @@ impl Bench {
         Leg::new(at, &self.settings, LegShape { moved: true, ..SHAPE })
     }
 
-    fn client(&mut self, at: Duration, bytes: &[u8]) -> usize {
+    pub(super) fn client(&mut self, at: Duration, bytes: &[u8]) -> usize {
         let taken = self.edge.client_bytes(at, bytes, &mut self.put);
         self.act();
         taken
     }
 
-    fn app(&mut self, at: Duration, bytes: &[u8]) -> usize {
+    pub(super) fn app(&mut self, at: Duration, bytes: &[u8]) -> usize {
         let taken = self.edge.leg_bytes(at, bytes, &mut self.put);
         self.act();
         taken
@@ -342,6 +340,36 @@ fn a_client_that_leaves_while_its_move_waits_leaves_at_once_by_the_old_leg() {
 }
 
 #[test]
+fn a_client_without_a_leg_leaves_at_once_if_it_says_nothing_before() {
+    let mut close = Vec::new();
+    write(&mut close, Opcode::Close, &close_payload(4001, "bye"), Some([1, 2, 3, 4]));
+    let ping = frame(Opcode::Ping, b"?", true);
+    let (begun, rest) = (message(b"begun"), message(b"rest"));
+    for (said, leaves) in
+        [(close.clone(), true), ([&ping[..], &close].concat(), true), ([&rest[..], &close].concat(), false)]
+    {
+        let mut bench = Bench::new(Settings::default(), SHAPE);
+        bench.lose(ms(100));
+        let taken = bench.client(ms(200), &said);
+        assert_eq!((taken > 0, bench.close()), (leaves, leaves.then_some(4001)));
+        assert_eq!(bench.edge.end().is_some(), leaves);
+        assert_eq!(bench.actions.contains(&Action::GiveUpDial), leaves);
+    }
+    // The rest of a message that was cut off is nothing.
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    assert_eq!(bench.client(ms(0), &begun[..8]), 8);
+    bench.lose(ms(100));
+    let taken = bench.client(ms(200), &[&begun[8..], &close].concat());
+    assert_eq!((taken > 0, bench.close()), (true, Some(4001)));
+    // What is kept is delivered first.
+    let settings = Settings { redelivery: Some(Redelivery::default()), ..Settings::default() };
+    let mut bench = Bench::new(settings, SHAPE);
+    bench.client(ms(0), &begun);
+    bench.lose(ms(100));
+    assert!(!bench.edge.looks_ahead());
+}
+
+#[test]
 fn what_a_client_said_before_it_went_without_a_close_is_still_taken() {
     let mut bench = Bench::new(Settings::default(), SHAPE);
     bench.edge.begin_move("moved".into());
@@ -411,69 +439,4 @@ fn what_was_too_large_to_keep_keeps_its_number_when_the_others_are_delivered_aga
         }
     }
     assert_eq!((numbers, number), (vec![2, 5, 6], 7), "the next is the eighth");
-}
-
-/// A stream of frames: messages in fragments, with control frames between.
-fn stream(masked: bool) -> impl Strategy<Value = Vec<u8>> {
-    let payload = prop::collection::vec(any::<u8>(), 0..200);
-    let fragments = prop::collection::vec((payload, prop::option::of(0..2_u8)), 1..4);
-    prop::collection::vec(fragments, 1..6).prop_map(move |messages| {
-        let mut out = Vec::new();
-        for fragments in messages {
-            let last = fragments.len() - 1;
-            for (at, (payload, control)) in fragments.into_iter().enumerate() {
-                let start = out.len();
-                let opcode = if at == 0 { Opcode::Binary } else { Opcode::Continuation };
-                write(&mut out, opcode, &payload, masked.then_some([5, 6, 7, 8]));
-                if at != last {
-                    out[start] &= 0x7f;
-                }
-                if let Some(control) = control {
-                    let opcode = if control == 0 { Opcode::Ping } else { Opcode::Pong };
-                    write(&mut out, opcode, b"theirs", masked.then_some([5, 6, 7, 8]));
-                }
-            }
-        }
-        out
-    })
-}
-
-/// Feeds `bytes` in chunks of these lengths, what was not taken first.
-fn feed(bytes: &[u8], chunks: &[usize], mut take: impl FnMut(&[u8]) -> usize) {
-    let (mut held, mut at) = (Vec::new(), 0);
-    for chunk in chunks.iter().cycle() {
-        let end = (at + chunk).min(bytes.len());
-        held.extend_from_slice(&bytes[at..end]);
-        at = end;
-        let taken = take(&held);
-        held.drain(..taken);
-        if at == bytes.len() {
-            break;
-        }
-    }
-    assert_eq!(held, [0; 0], "everything is taken in the end");
-}
-
-proptest! {
-    #[test]
-    fn client_bytes_pass_unchanged_in_every_split(
-        bytes in stream(true),
-        chunks in prop::collection::vec(1..40_usize, 1..20),
-        kept in any::<bool>(),
-    ) {
-        let redelivery = kept.then(Redelivery::default);
-        let mut bench = Bench::new(Settings { redelivery, ..Settings::default() }, SHAPE);
-        feed(&bytes, &chunks, |held| bench.client(ms(0), held));
-        prop_assert_eq!(&bench.put.current, &bytes);
-    }
-
-    #[test]
-    fn app_bytes_pass_unchanged_in_every_split(
-        bytes in stream(false),
-        chunks in prop::collection::vec(1..40_usize, 1..20),
-    ) {
-        let mut bench = Bench::new(Settings::default(), SHAPE);
-        feed(&bytes, &chunks, |held| bench.app(ms(0), held));
-        prop_assert_eq!(&bench.put.client, &bytes);
-    }
 }
