@@ -101,7 +101,7 @@ async fn what_a_recipient_cannot_take_now_is_tried_again_until_it_can() {
         // The same way is closed to others: there is no room, which is said at once, or none within `--send-timeout`.
         let (mut api, mut refused) = (Api::new(cluster.range.addr(1, API)), [false, false]);
         eventually(secs(60), "both kinds of refusal", async || {
-            let asked = std::time::Instant::now();
+            let asked = tokio::time::Instant::now();
             if api.send(&key(bob), &"y".repeat(LONG), "?to=app").await.status == 429 {
                 refused[usize::from(asked.elapsed() >= secs(1))] = true;
             }
