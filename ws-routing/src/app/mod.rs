@@ -2,7 +2,8 @@
 //! server does: what follows is the same for all.
 //!
 //! Reading order: `url` (what `--app` says), `websocket` (the plain way); for ways that speak something else `messages`
-//! and `far` (a WebSocket server within this process), `row` (where a client's messages stand), `elsewhere` (what is known of one that is lost), `event` (CloudEvents),
+//! and `far` (a WebSocket server within this process), `row` (where a client's messages stand), `elsewhere` (what is
+//! known of one that is lost), `event` (CloudEvents),
 //! `verdict` (what an answer means), `insist` (handing over until it is taken); then those ways, `http` and `nats`.
 
 mod answer;

@@ -212,7 +212,8 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// The connections at nodes that were fine to be at, and are not any more. `staying`: those nodes; it is brought up to date.
+/// The connections at nodes that were fine to be at, and are not any more. `staying`: those nodes; it is brought up to
+/// date.
 ///
 /// A node that is suspect owns nothing, so that no key changes its owner when it begins to drain or leaves the view.
 fn left_behind(core: &Core, members: &Members, staying: &mut HashSet<NodeId>) -> Vec<Arc<Connection>> {
@@ -229,7 +230,8 @@ fn left_behind(core: &Core, members: &Members, staying: &mut HashSet<NodeId>) ->
     }
 }
 
-/// How urgent it is that a connection moves: away from who is dead or gone first, then from who drains, then to who joined.
+/// How urgent it is that a connection moves: away from who is dead or gone first, then from who drains, then to who
+/// joined.
 fn urgency(core: &Core, members: &Members, connection: &Connection) -> u8 {
     match members.get(&connection.ticket.node()) {
         None => 2,

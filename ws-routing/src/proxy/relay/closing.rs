@@ -149,8 +149,8 @@ impl Edge {
         self.ending.is_none() && self.parting.is_none() && (self.phase().may_be_given_up() || orphan())
     }
 
-    /// Looks at what the client says though it is not read. If it leaves, it needs no other leg: one that is still its own
-    /// goes on, and where there is none its Close is answered here. Whether the latter has been done.
+    /// Looks at what the client says though it is not read. If it leaves, it needs no other leg: one that is still its
+    /// own goes on, and where there is none its Close is answered here. Whether the latter has been done.
     pub(super) fn leaves_orphaned(&mut self, now: Duration, bytes: &[u8], out: &mut impl Outputs) -> bool {
         if self.orphaned_until().is_none() {
             if self.client_leaves(bytes) {
