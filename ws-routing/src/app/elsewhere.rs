@@ -2,26 +2,36 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
-/// The word that a leg's connection goes on at another node: a leg that has ended without a Close may have been cut, and
-/// its client is not gone then. Cloning is a reference count.
-#[derive(Clone, Debug, Default)]
+/// The word on where a leg's connection is: a leg that has ended without a Close may have been cut because its connection
+/// goes on at another node, and its client is not gone then. Cloning is a reference count.
+#[derive(Clone, Debug)]
 pub struct Elsewhere {
-    word: Arc<Notify>,
+    word: Arc<watch::Sender<Option<bool>>>,
+}
+
+impl Default for Elsewhere {
+    fn default() -> Self {
+        Self { word: Arc::new(watch::Sender::new(None)) }
+    }
 }
 
 impl Elsewhere {
-    /// Waits for the word. It comes within moments after the leg has ended, or never.
+    /// Waits for the word: whether the connection is at another node. It comes within moments after the leg has ended, or
+    /// never.
     ///
     /// # Cancel safety
     ///
     /// May be cancelled and called again.
-    pub async fn told(&self) {
-        self.word.notified().await;
+    pub async fn told(&self) -> bool {
+        let mut word = self.word.subscribe();
+        // The sender lives as long as `self`.
+        word.wait_for(Option::is_some).await.is_ok_and(|word| *word == Some(true))
     }
 
-    pub(crate) fn tell(&self) {
-        self.word.notify_one();
+    /// The first word counts.
+    pub(crate) fn tell(&self, elsewhere: bool) {
+        self.word.send_if_modified(|word| word.replace(word.unwrap_or(elsewhere)).is_none());
     }
 }

@@ -79,7 +79,7 @@ pub struct FarEnd {
     pub mark: u64,
     /// Whether the sidecar's keepalive pings reach something that may be dead.
     pub pinged: bool,
-    /// By which `run` is told that a leg which has ended without a Close was given up, as its connection is elsewhere.
+    /// By which `run` is told whether a leg which has ended without a Close was given up, as its connection is elsewhere.
     pub elsewhere: Elsewhere,
 }
 

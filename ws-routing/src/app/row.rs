@@ -105,7 +105,10 @@ impl Row {
     pub(super) async fn lost(&self) -> End {
         // Without a nonce nobody could name it: it is the client's own end.
         let patience = self.nonce.map_or(Duration::ZERO, |_| UNSURE);
-        timeout(patience, self.elsewhere.told()).await.map_or(End::Lost, |()| End::Elsewhere)
+        match timeout(patience, self.elsewhere.told()).await {
+            Ok(true) => End::Elsewhere,
+            Ok(false) | Err(_) => End::Lost,
+        }
     }
 
     /// How a Close ends the conversation: one that breaks the protocol is answered as such, and told of as such.
@@ -158,8 +161,11 @@ mod tests {
         let named = row(Some("0000000000000007"));
         assert!(matches!(named.lost().await, End::Lost));
         assert!(began.elapsed() >= UNSURE);
-        named.elsewhere.tell();
+        named.elsewhere.tell(true);
         assert!(matches!(named.lost().await, End::Elsewhere), "also when that was told before");
+        let (own, began) = (row(Some("0000000000000007")), Instant::now());
+        own.elsewhere.tell(false);
+        assert!(matches!(own.lost().await, End::Lost) && began.elapsed() < UNSURE);
     }
 
     /// The code and the reason that a Close of the client's comes to.

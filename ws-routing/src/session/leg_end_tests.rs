@@ -39,7 +39,7 @@ impl App for Telling {
         let told = elsewhere.clone();
         let run = Box::pin(async move {
             copy(&mut io, &mut sink()).await.unwrap();
-            tell.send(timeout(PATIENCE, told.told()).await.is_ok()).unwrap();
+            tell.send(timeout(PATIENCE, told.told()).await.unwrap_or(false)).unwrap();
         });
         Box::pin(async move {
             let io = LegStream::Local(near);

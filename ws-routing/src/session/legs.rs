@@ -223,11 +223,14 @@ impl Legs {
                 finished = beside(&mut far, drive) => Some(finished),
             }
         };
+        if let Some(far) = &far
+            && (finished.is_none() || !self.counted)
+        {
+            // A client of its own is gone with its leg: nobody else could have cut that.
+            far.elsewhere.tell(finished.is_none());
+        }
         match finished {
             None => {
-                if let Some(far) = &far {
-                    far.elsewhere.tell();
-                }
                 seated.over(Some(Whither::Sought));
                 self.log_end(seated.seat().guest(), began, None);
             }
@@ -245,7 +248,8 @@ impl Legs {
         self.log_end(guest, began, Some(finished));
     }
 
-    /// `finished`: nothing for a leg that was cut, as its connection is elsewhere. Of a client of its own the proxy tells.
+    /// `finished`: nothing for a leg that was cut, as its connection is elsewhere. Of a client of its own the proxy
+    /// tells.
     fn log_end(&self, guest: &Guest, began: Instant, finished: Option<Finished>) {
         if !self.counted {
             return;
@@ -285,7 +289,7 @@ async fn hand_over(far: Option<FarEnd>, fenced: &Fenced) {
     let Some(FarEnd { run, linger, elsewhere, .. }) = far else { return };
     let ordered = async {
         fenced.ordered().await;
-        elsewhere.tell();
+        elsewhere.tell(true);
         pending::<()>().await;
     };
     tokio::select! {
