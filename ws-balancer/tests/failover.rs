@@ -271,7 +271,7 @@ async fn a_frozen_pod_is_left_and_what_it_says_later_reaches_nobody() {
 async fn a_pod_that_hangs_before_a_client_has_moved_to_it_is_not_moved_to() {
     let setup = Setup::sidecars(1)
         .manners(|manners| manners.ticks = Some(millis(20)))
-        .balancer(&["--probe-interval", "500ms"]);
+        .balancer(&["--probe-interval", "250ms"]);
     let mut cluster = setup.start().await;
     cluster.add(2).await;
     let ids = [1, 2].map(|host| cluster.pods[&host].id.clone());

@@ -27,6 +27,8 @@ pub const MOVED_TO: &str = "moved to ";
 pub const SERVED: &str = "ws-routing-served";
 /// Between peers: the nodes that a send has asked already, comma-separated.
 pub const ASKED: &str = "ws-routing-asked";
+/// Between peers: how much of a send's time is left, in milliseconds.
+pub const LEFT: &str = "ws-routing-left";
 
 /// Between peers: where many sends go in one request, and each is answered by a line with its number, the first being 0, as
 /// soon as that is known.

@@ -52,7 +52,7 @@ pub struct BindError {
 ///
 /// `TCP_NODELAY` and keepalive are set on each connection. Faults of accepting (no file descriptors left, a client that has gone
 /// again) are counted in `metrics` and survived. A balancer that drains goes on accepting, to answer 503: its `stop`
-/// is the drain's end. The number of connections is not limited here but by `handle`, which can say so to the client.
+/// is the process's end. The number of connections is not limited here but by `handle`, which can say so to the client.
 pub async fn serve<H, F>(listener: TcpListener, stop: impl Future<Output = ()>, metrics: Metrics, handle: H)
 where
     H: Fn(TcpStream, SocketAddr) -> F,

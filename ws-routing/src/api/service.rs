@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     time::timeout,
 };
 
@@ -98,6 +98,16 @@ const HEAD: u32 = 256 * 1024;
 /// Bytes that are read at a time, and the longest head, of a connection of HTTP/1.
 const BUFFER: usize = 64 * 1024;
 
+/// Waits until a peer's connection turns out to be a stranger's, who keeps no place of a peer's: its request is refused,
+/// or none comes.
+async fn is_stranger(known: &mut watch::Receiver<Option<bool>>) {
+    let first = timeout(FIRST, known.wait_for(Option::is_some)).await;
+    if first.is_ok_and(|known| known.is_ok_and(|known| *known == Some(true))) {
+        // What serves the connection has the sender.
+        let _ = known.wait_for(|known| *known == Some(false)).await;
+    }
+}
+
 impl Api {
     pub(crate) fn new(
         deliver: Deliver,
@@ -167,10 +177,17 @@ impl Api {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Ok(_place) = self.shared.places.of(caller).try_acquire() else { return };
-        let api = self.clone();
+        let (api, known) = (self.clone(), watch::Sender::new(None));
+        let mut strange = known.subscribe();
         let service = service_fn(move |request| {
-            let api = api.clone();
-            async move { api.answer(request, peer, caller).await }
+            let (api, known) = (api.clone(), known.clone());
+            async move {
+                let answer = api.answer(request, peer, caller).await;
+                known.send_replace(
+                    answer.as_ref().ok().map(|answer| answer.status() != StatusCode::UNAUTHORIZED),
+                );
+                answer
+            }
         });
         let connection = http2::Builder::new(self.shared.tasks.clone())
             .timer(TokioTimer::new())
@@ -186,6 +203,10 @@ impl Api {
                 biased;
                 ended = &mut connection => ended,
                 () = self.shared.drain.closed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                () = is_stranger(&mut strange), if caller == Caller::Peer => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

@@ -59,3 +59,28 @@ async fn a_stranger_is_not_listened_to_after_its_401() {
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close\r\n"), "{answer:?}");
     assert!(ended, "its place is free again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_by_http2_keeps_no_place_either() {
+    let (_signal, api) = api(Some(PeerTokens::of(&["secret"])));
+    for asks in [true, false] {
+        let (near, far) = duplex(64 * 1024);
+        let served = tokio::spawn({
+            let api = api.clone();
+            async move { api.http2(far, Bytes::new(), PEER.parse().unwrap(), Caller::Peer).await }
+        });
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let handshake = hyper::client::conn::http2::handshake(executor, TokioIo::new(near)).await;
+        let (mut sender, connection) = handshake.unwrap();
+        let connected = tokio::spawn(connection);
+        if asks {
+            let request = Request::get("http://n/v1/owner/k").body(http_body_util::Empty::<Bytes>::new());
+            let answer = sender.send_request(request.unwrap()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        }
+        let limit = if asks { Duration::from_secs(10) } else { FIRST + FAREWELLS };
+        timeout(limit, served).await.expect("it is not listened to for long").unwrap();
+        drop(sender);
+        connected.await.unwrap().ok();
+    }
+}

@@ -114,7 +114,7 @@ impl Row {
     /// How a Close ends the conversation: one that breaks the protocol is answered as such, and told of as such.
     pub(super) fn closed(&self, control: &Control) -> End {
         let (code, payload) = (control.code(), control.payload());
-        if !payload.is_empty() && !may_travel(code) {
+        if !control.code_may_travel() {
             return CloseReason::ClientProtocol("a close code that may not travel").into();
         }
         let Ok(reason) = str::from_utf8(payload.get(2..).unwrap_or_default()) else {
@@ -130,11 +130,6 @@ impl Row {
 /// How long nobody is told that a client is gone whose leg was lost without a word: its balancer may be opening another,
 /// and says so to the node that it left.
 pub(super) const UNSURE: Duration = Duration::from_secs(2);
-
-/// Whether a Close may have that code (RFC 6455 §7.4, and what is registered since).
-const fn may_travel(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-}
 
 #[cfg(test)]
 mod tests {

@@ -417,15 +417,19 @@ impl Core {
         }
     }
 
-    /// The node is silent altogether: its legs are lost.
-    pub(super) fn give_up(&self, node: &NodeId) {
-        self.metrics.failures(UpstreamFailure::Probe).inc();
-        self.health.suspect(node, true);
-        if let Some(trunks) = &self.trunks {
-            // What the kernel still tries to send there would hold up new legs when the node is back.
-            trunks.cut(node);
+    /// The nodes are silent altogether: their legs are lost.
+    pub(super) fn give_up(&self, nodes: &[NodeId]) {
+        for node in nodes {
+            self.metrics.failures(UpstreamFailure::Probe).inc();
+            self.health.suspect(node, true);
+            if let Some(trunks) = &self.trunks {
+                // What the kernel still tries to send there would hold up new legs when the node is back.
+                trunks.cut(node);
+            }
         }
-        self.registry.cut();
+        if !nodes.is_empty() {
+            self.registry.cut();
+        }
     }
 }
 

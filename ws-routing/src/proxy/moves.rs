@@ -129,7 +129,7 @@ impl Registry {
         }
     }
 
-    /// Has the connections at a node that went silent look for another, and those on their way to it.
+    /// Has the connections at nodes that went silent look for others, and those on their way there.
     pub(super) fn cut(&self) {
         // Where a connection is on its way to only its own task knows.
         for connection in self.all() {

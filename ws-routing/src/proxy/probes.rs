@@ -53,9 +53,7 @@ async fn silent_nodes(core: &Core, interval: Duration) -> Option<Vec<NodeId>> {
 }
 
 fn judge(core: &Core, misses: &mut Misses, silent: Option<Vec<NodeId>>) {
-    for node in misses.note(silent, |node| most(core, node)) {
-        core.give_up(&node);
-    }
+    core.give_up(&misses.note(silent, |node| most(core, node)));
 }
 
 /// How often in a row each node has not answered.

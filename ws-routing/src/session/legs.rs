@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     app::{App, AppError, AppLeg, FarEnd},
-    drain::{Drain, Guard},
+    drain::{Drain, Guard, Phase},
     membership::View,
     metrics::Metrics,
     node::{NodeId, NodeState},
@@ -94,8 +94,9 @@ impl Legs {
                     self.metrics.handshake().observe(began.elapsed());
                     return Some(self.joined(io, head, arrival, upgraded, far, guard));
                 }
-                drop(upgraded);
-                hand_over(far, &arrival.fenced).await;
+                let Arrival { fenced, seated, .. } = arrival;
+                drop((upgraded, seated));
+                hand_over(far, &fenced).await;
             }
             Opened::Answered(answered) => {
                 // The leg is closed whatever becomes of the answer.
@@ -142,7 +143,9 @@ impl Legs {
     }
 
     async fn open_app(&self, parts: &Parts, leg: &LegHeaders) -> Result<AppLeg, Refusal> {
-        if self.state() == NodeState::Draining && self.another_is_ready() {
+        // Once the window is over nobody would close the leg any more.
+        let ended = self.drain.phase() == Phase::Ended;
+        if ended || self.state() == NodeState::Draining && self.another_is_ready() {
             return Err(SidecarRefusal::Draining.into());
         }
         let mut handshake = Handshake::check(parts, None)?;

@@ -229,6 +229,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
             Err(failure) => {
                 self.move_failed();
                 self.machine.dial_failed(now, failure, &mut self.sockets.ports(cx));
+                if self.machine.is_refused() {
+                    // It stays for good.
+                    self.count_late(false);
+                }
             }
         }
         true
@@ -410,7 +414,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> Drive<C> {
         self.machine.set_leaving(standing.leaving);
         let now = self.now;
         let target = standing.target.filter(|(node, _)| *node != self.node);
-        self.count_late(target.is_some());
+        self.count_late(target.is_some() && !self.machine.is_refused());
         let heading = self.errands.as_ref().and_then(|errands| errands.heading.as_ref());
         if let Some((heading, _)) = heading
             && self.machine.orphaned_until().is_none()

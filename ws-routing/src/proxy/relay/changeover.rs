@@ -48,6 +48,11 @@ impl Edge {
             && retry.at.is_none_or(|at| now >= at)
     }
 
+    /// Whether the app has refused the handshake at its next node, so that no move is tried any more.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.retry().refused
+    }
+
     /// When a move that was put off is due.
     pub(crate) fn retry_at(&self) -> Option<Duration> {
         if *self.phase() == Phase::Steady && self.ending.is_none() { self.retry().at } else { None }

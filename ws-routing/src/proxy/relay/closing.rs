@@ -159,7 +159,10 @@ impl Edge {
             return false;
         }
         let Some(close) = self.orphans_close(bytes) else { return false };
-        self.client_closed(now, &close, out);
+        match close.code_may_travel() {
+            true => self.client_closed(now, &close, out),
+            false => self.client_closed_with(now, 1002, out),
+        }
         // Nobody's answer is waited for.
         self.tick_ending(now + HANDSHAKE, out);
         true

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -42,13 +42,10 @@ pub(super) fn request(key: &Key, op: &Op, told: &Told) -> Request<Full<Bytes>> {
     list(headers, contract::SERVED, told.served.iter().map(|id| &**id));
     list(headers, contract::ASKED, told.asked.iter().map(NodeId::as_str));
     if let Some(left) = told.left {
-        headers.insert(LEFT, millis(left).into());
+        headers.insert(contract::LEFT, millis(left).into());
     }
     request
 }
-
-/// How much of the call's time is left, in milliseconds.
-const LEFT: HeaderName = HeaderName::from_static("ws-routing-left");
 
 fn millis(left: Duration) -> u64 {
     u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
@@ -69,7 +66,7 @@ pub(crate) fn told(headers: &HeaderMap) -> Told {
         let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty())
     };
-    let left = headers.get(LEFT).and_then(|value| value.to_str().ok()?.parse().ok());
+    let left = headers.get(contract::LEFT).and_then(|value| value.to_str().ok()?.parse().ok());
     Told {
         served: items(contract::SERVED).map(Id::from).collect(),
         asked: items(contract::ASKED).filter_map(|node| node.parse().ok()).collect(),

@@ -185,7 +185,8 @@ impl Here {
         for seat in seats {
             let fate = self.serve(seat, op, end).await;
             note(seat, fate, op, heard);
-            if matches!(fate, Fate::Done | Fate::Unknown) || Instant::now() + LEAD >= end {
+            let late = fate != Fate::Gone && Instant::now() + LEAD >= end;
+            if late || matches!(fate, Fate::Done | Fate::Unknown) {
                 return;
             }
         }
