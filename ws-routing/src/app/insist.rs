@@ -26,10 +26,13 @@ pub(super) async fn insist(retry: Duration, limit: Duration, what: &impl Attempt
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let limit = limit.min(left.max(LEAST));
-        match what.attempt(limit).await {
-            Verdict::Again if Instant::now() + pause < until => sleep(jittered(pause)).await,
-            verdict => return verdict,
+        let verdict = what.attempt(limit).await;
+        let left = until.saturating_duration_since(Instant::now());
+        if !matches!(verdict, Verdict::Again) || left.is_zero() {
+            return verdict;
         }
+        // The last attempt is when the time is over.
+        sleep(jittered(pause).min(left)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -71,6 +74,30 @@ mod tests {
                 asked.len()
             };
             if count > self.times { Verdict::Handled } else { within(limit, pending(), || ()).await }
+        }
+    }
+
+    /// An application that fails at once until it is well.
+    struct Failing {
+        well: Instant,
+    }
+
+    impl Attempt for Failing {
+        async fn attempt(&self, _: Duration) -> Verdict {
+            if Instant::now() < self.well { Verdict::Again } else { Verdict::Handled }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_is_asked_until_the_time_to_retry_is_over() {
+        for well in [3900, 4000, 4100] {
+            let (began, well) = (Instant::now(), Duration::from_millis(well));
+            let retry = Duration::from_secs(4);
+            let verdict = insist(retry, Duration::from_secs(10), &Failing { well: began + well }).await;
+            assert_eq!(matches!(verdict, Verdict::Handled), well <= retry, "{well:?}");
+            assert!(
+                began.elapsed() >= well.min(retry) && began.elapsed() <= retry + Duration::from_millis(1)
+            );
         }
     }
 
