@@ -240,7 +240,8 @@ impl Legs {
             Some(finished) => self.ended(seated.seat().guest(), began, finished),
         }
         drop((counted, seated));
-        hand_over(far, &fenced).await;
+        // In a box of its own: its timer would be held within the task's as long as the leg lasts.
+        Box::pin(hand_over(far, &fenced)).await;
         drop(guard);
     }
 
