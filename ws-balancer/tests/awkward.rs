@@ -31,6 +31,12 @@ async fn under_way(cluster: &Cluster, host: u8, id: u32) {
     eventually(secs(10), "a move under way", async || cluster.app(host).shook(id) > 0).await;
 }
 
+/// How many connections the balancer says are not at their owner yet.
+async fn pending(cluster: &Cluster) -> String {
+    let page = String::from_utf8(cluster.balancer.admin("/metrics").await.body).unwrap();
+    page.lines().find_map(|line| line.strip_prefix("ws_moves_pending ")).unwrap().to_owned()
+}
+
 /// A quiet time long enough for a test to act between a move's handshake and its switch.
 fn slow_moves(pods: u8) -> Setup {
     Setup::sidecars(pods).balancer(&["--move-quiet", "1500ms"])
@@ -63,9 +69,11 @@ async fn a_client_that_stops_inside_a_message_stays_until_it_is_whole() {
     // Longer than the wait for a boundary.
     tokio::time::sleep(secs(6)).await;
     assert_eq!(cluster.app(1).clients(), [id], "it stays while the message is torn");
+    assert_eq!(pending(&cluster).await, "1", "its move was put off");
     raw.bytes(&frame[9..]).await.unwrap();
     assert_eq!(raw.message().await.unwrap(), (TEXT, b"torn in the middle".to_vec()));
     cluster.settled(std::iter::once(id), secs(30)).await;
+    eventually(secs(5), "none is pending", async || pending(&cluster).await == "0").await;
     echo(&mut raw, "moved").await;
 }
 
@@ -168,6 +176,7 @@ async fn a_new_app_that_refuses_the_credential_leaves_the_client_where_it_is() {
         echo(&mut raw, &format!("still at the old pod {n}")).await;
     }
     assert_eq!(cluster.app(1).clients(), [id]);
+    assert_eq!(pending(&cluster).await, "0", "it is not tried any more");
     cluster.kill(1);
     let (opcode, payload) = raw.message().await.unwrap();
     assert_eq!((opcode, &payload[..2]), (CLOSE, &1008_u16.to_be_bytes()[..]));

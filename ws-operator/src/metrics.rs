@@ -1,6 +1,6 @@
 //! What the operator counts, for Prometheus.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -186,10 +186,7 @@ impl Metrics {
         let mut page = String::new();
         // Writing into a string cannot fail.
         let _ = text::encode(&mut page, &self.shared.registry);
-        match format {
-            Format::OpenMetrics => page,
-            Format::Text => page.lines().filter_map(plain).collect(),
-        }
+        format.write(page)
     }
 
     fn count(&self, family: &Family<State, Gauge>, state: &'static str, count: usize) {
@@ -235,17 +232,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// A line of OpenMetrics as the older format has it, as the other programs write it: there a counter's own lines carry
-/// its full name.
-fn plain(line: &str) -> Option<Cow<'_, str>> {
-    let Some(comment) = line.strip_prefix("# ") else { return Some(format!("{line}\n").into()) };
-    let (keyword, rest) = comment.split_once(' ')?;
-    let (name, rest) = rest.split_once(' ')?;
-    let is_counter = FAMILIES.iter().any(|family| family.name.strip_suffix("_total") == Some(name));
-    let suffix = if is_counter { "_total" } else { "" };
-    matches!(keyword, "HELP" | "TYPE").then(|| format!("# {keyword} {name}{suffix} {rest}\n").into())
 }
 
 impl fmt::Debug for Metrics {

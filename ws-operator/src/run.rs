@@ -3,7 +3,6 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
-use http::header;
 use kube::{Api, Client, Config};
 use tokio::{net::TcpListener, task::JoinSet, time::interval};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -11,7 +10,7 @@ use ws_routing::{
     admin::{self, Admin, Latch, Readiness, Routes},
     cli,
     drain::{self, Outcome},
-    metrics::{Format, Metrics as Connections},
+    metrics::Metrics as Connections,
     serve,
     tls::Serving,
 };
@@ -94,12 +93,7 @@ fn identity() -> String {
 }
 
 fn routes(readiness: Readiness, metrics: Metrics) -> Routes {
-    admin::health(readiness).get("/metrics", move |call| {
-        let accept = call.head().headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-        let format = Format::accepted(accept.unwrap_or_default());
-        let page = admin::answer(format.content_type(), metrics.page(format));
-        async move { Ok(page) }
-    })
+    admin::health(readiness).merge(admin::scrapes(move |format| metrics.page(format)))
 }
 
 /// From files, or from a Secret that the leader keeps.
@@ -157,7 +151,7 @@ async fn release_when_certified(serving: Serving, certified: Latch) {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, header};
 
     use super::*;
 

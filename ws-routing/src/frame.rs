@@ -150,12 +150,12 @@ impl Control {
             _ => 1005,
         }
     }
+}
 
-    /// Whether a Close has no code, or one that may travel (RFC 6455 §7.4, and what is registered since).
-    #[must_use]
-    pub fn code_may_travel(&self) -> bool {
-        self.payload().is_empty() || matches!(self.code(), 1000..=1003 | 1007..=1014 | 3000..=4999)
-    }
+/// Whether a Close may have that code (RFC 6455 §7.4, and what is registered since).
+#[must_use]
+pub const fn may_travel(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 impl std::fmt::Debug for Control {

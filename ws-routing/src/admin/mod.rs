@@ -40,10 +40,7 @@ use crate::{
 pub fn standard(readiness: Readiness, metrics: Metrics, view: View) -> Routes {
     let (members, scraped, streamed, owned) = (view.clone(), view.clone(), view.clone(), view);
     health(readiness)
-        .get("/metrics", move |call| {
-            let page = page(&call, &metrics, &scraped);
-            async move { Ok(page) }
-        })
+        .merge(scrapes(move |format| metrics.encode(format, &scraped.load(), scraped.age())))
         .get("/v1/members", move |_| {
             let members = describe(&members.load());
             async move { Ok(members) }
@@ -61,6 +58,17 @@ pub fn health(readiness: Readiness) -> Routes {
     Routes::new().get("/livez", |_| async { Ok(answer("text/plain", "alive\n")) }).get("/readyz", move |_| {
         let missing = readiness.missing();
         async move { ready(&missing) }
+    })
+}
+
+/// `/metrics`: a page in the format that its scraper asks for.
+#[must_use]
+pub fn scrapes(page: impl Fn(Format) -> String + Send + Sync + 'static) -> Routes {
+    Routes::new().get("/metrics", move |call| {
+        let accept = call.head().headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = Format::accepted(accept.unwrap_or_default());
+        let page = answer(format.content_type(), page(format));
+        async move { Ok(page) }
     })
 }
 
@@ -86,12 +94,6 @@ fn ready(missing: &[&'static str]) -> Result<Answer, Problem> {
         return Ok(answer("text/plain", "ready\n"));
     }
     Err(Problem::new(503, "not-ready", format!("not ready: {}", missing.join(", "))).with("missing", missing))
-}
-
-fn page(call: &Call, metrics: &Metrics, view: &View) -> Answer {
-    let accept = call.head().headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let format = Format::accepted(accept.unwrap_or_default());
-    answer(format.content_type(), metrics.encode(format, &view.load(), view.age()))
 }
 
 /// The object of `/v1/members`: that of each line of the members stream.

@@ -1,8 +1,12 @@
 //! A word to the far end of a leg that has ended without a Close.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
+
+/// How long nobody is told that a client is gone whose leg was lost without a word: its balancer may be opening another,
+/// and says so to the node that it left.
+pub(crate) const UNSURE: Duration = Duration::from_secs(2);
 
 /// The word on where a leg's connection is: a leg that has ended without a Close may have been cut because its connection
 /// goes on at another node, and its client is not gone then. Cloning is a reference count.

@@ -28,6 +28,7 @@ use std::{
 };
 
 pub use elsewhere::Elsewhere;
+pub(crate) use elsewhere::UNSURE;
 pub(crate) use far::Far;
 pub use http::{HttpApp, HttpSettings};
 pub(crate) use messages::{Incoming, Message};

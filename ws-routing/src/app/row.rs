@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Elsewhere, event::Place};
+use super::{
+    elsewhere::{Elsewhere, UNSURE},
+    event::Place,
+};
 use crate::{
-    frame::Control,
+    frame::{Control, may_travel},
     proxy::{
         error::CloseReason,
         handshake::LegHeaders,
@@ -114,7 +117,7 @@ impl Row {
     /// How a Close ends the conversation: one that breaks the protocol is answered as such, and told of as such.
     pub(super) fn closed(&self, control: &Control) -> End {
         let (code, payload) = (control.code(), control.payload());
-        if !control.code_may_travel() {
+        if !payload.is_empty() && !may_travel(code) {
             return CloseReason::ClientProtocol("a close code that may not travel").into();
         }
         let Ok(reason) = str::from_utf8(payload.get(2..).unwrap_or_default()) else {
@@ -126,10 +129,6 @@ impl Row {
         }
     }
 }
-
-/// How long nobody is told that a client is gone whose leg was lost without a word: its balancer may be opening another,
-/// and says so to the node that it left.
-pub(super) const UNSURE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -107,12 +107,6 @@ fn lookup(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().chain(SIDECAR_FAMILIES).find(|family| family.name == name)
 }
 
-/// Whether a counter of that name, without its suffix, is among them.
-pub(super) fn is_counter(stem: &str) -> bool {
-    let mut families = FAMILIES.iter().chain(SIDECAR_FAMILIES);
-    families.any(|family| family.name.strip_suffix("_total") == Some(stem))
-}
-
 /// A number that only grows.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(counter::Counter);

@@ -8,13 +8,13 @@ mod labels;
 mod sidecar;
 mod timing;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{encoding::text, metrics::gauge, registry::Registry};
 
 use crate::{membership::Members, node::NodeState};
 pub use families::{Counter, FAMILIES, Family, Gauge, SIDECAR_FAMILIES};
-use families::{Families, Labelled, each, is_counter, pairs};
+use families::{Families, Labelled, each, pairs};
 pub use labels::{
     Ack, AppRequest, Direction, MoveReason, MoveResult, PeerResult, SendResult, TlsResult, UpstreamFailure,
 };
@@ -205,10 +205,7 @@ impl Metrics {
         let mut page = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut page, &self.shared.registry);
-        match format {
-            Format::OpenMetrics => page,
-            Format::Text => page.lines().filter_map(plain).collect(),
-        }
+        format.write(page)
     }
 }
 
@@ -218,13 +215,13 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A line of OpenMetrics as the older format has it: there a counter's own lines carry its full name.
-fn plain(line: &str) -> Option<Cow<'_, str>> {
-    let Some(comment) = line.strip_prefix("# ") else { return Some(format!("{line}\n").into()) };
+/// A line of OpenMetrics as the older format has it, if it has it: there a counter's own lines carry its full name.
+fn plain(line: &str, counters: &BTreeSet<&str>) -> Option<String> {
+    let Some(comment) = line.strip_prefix("# ") else { return Some(format!("{line}\n")) };
     let (keyword, rest) = comment.split_once(' ')?;
     let (name, rest) = rest.split_once(' ')?;
-    let suffix = if is_counter(name) { "_total" } else { "" };
-    matches!(keyword, "HELP" | "TYPE").then(|| format!("# {keyword} {name}{suffix} {rest}\n").into())
+    let suffix = if counters.contains(name) { "_total" } else { "" };
+    matches!(keyword, "HELP" | "TYPE").then(|| format!("# {keyword} {name}{suffix} {rest}\n"))
 }
 
 /// How metrics are written.
@@ -242,6 +239,17 @@ impl Format {
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
+    }
+
+    /// A page of OpenMetrics, as `prometheus-client` writes it, in this format.
+    #[must_use]
+    pub fn write(self, page: String) -> String {
+        if self == Self::OpenMetrics {
+            return page;
+        }
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let counters: BTreeSet<&str> = types.filter_map(|line| line.strip_suffix(" counter")).collect();
+        page.lines().filter_map(|line| plain(line, &counters)).collect()
     }
 
     /// The content type of the answer.

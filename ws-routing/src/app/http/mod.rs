@@ -19,9 +19,7 @@ use self::{
     request::Requests,
 };
 use super::{
-    App, AppError, AppLeg, Elsewhere, FarEnd, HttpUrl, Opening,
-    answer::switching_protocols,
-    row::{Row, UNSURE},
+    App, AppError, AppLeg, Elsewhere, FarEnd, HttpUrl, Opening, UNSURE, answer::switching_protocols, row::Row,
 };
 use crate::{
     metrics::{AppRequest, SidecarMetrics},

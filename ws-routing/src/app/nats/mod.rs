@@ -23,9 +23,9 @@ use self::{
     link::Link,
 };
 use super::{
-    App, AppError, AppLeg, Elsewhere, FarEnd, NatsUrl, Opening,
+    App, AppError, AppLeg, Elsewhere, FarEnd, NatsUrl, Opening, UNSURE,
     answer::{refused, switching_protocols},
-    row::{Row, UNSURE},
+    row::Row,
 };
 use crate::{
     metrics::{AppRequest, SidecarMetrics},

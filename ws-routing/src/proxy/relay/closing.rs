@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Edge, Outputs, Slot, phase::Phase, run::control};
 use crate::{
-    frame::{Control, Kind, Opcode, Violation, close_payload},
+    frame::{Control, Kind, Opcode, Violation, close_payload, may_travel},
     proxy::error::CloseReason,
 };
 
@@ -89,7 +89,8 @@ impl Ending {
                 close_payload(reason.code(), &reason.reason())
             }
             _ if self.end.code == 1005 => Vec::new(),
-            _ => close_payload(self.end.code, ""),
+            _ if may_travel(self.end.code) => close_payload(self.end.code, ""),
+            _ => close_payload(1002, ""),
         }
     }
 
@@ -159,12 +160,9 @@ impl Edge {
             return false;
         }
         let Some(close) = self.orphans_close(bytes) else { return false };
-        match close.code_may_travel() {
-            true => self.client_closed(now, &close, out),
-            false => self.client_closed_with(now, 1002, out),
-        }
+        self.client_closed(now, &close, out);
         // Nobody's answer is waited for.
-        self.tick_ending(now + HANDSHAKE, out);
+        self.end_unanswered(out);
         true
     }
 
@@ -310,30 +308,28 @@ impl Edge {
 
     /// The leg went away while the connection was ending.
     pub(super) fn leg_lost_at_the_end(&mut self, out: &mut impl Outputs) {
-        let at_frame = self.at_client_frame();
         let Some(ending) = &mut self.ending else { return };
         ending.leg_done = true;
         if !ending.heard() {
             return;
         }
-        let end = ending.end;
-        if end.by == By::Client && at_frame {
-            out.client(&control(Opcode::Close, &ending.answer(), None));
-        }
-        self.finish(end);
+        self.end_unanswered(out);
     }
 
     pub(super) fn tick_ending(&mut self, now: Duration, out: &mut impl Outputs) {
-        if let Some(ending) = &self.ending
-            && !ending.finished
-            && now >= ending.until
-        {
-            if ending.end.by == By::Client && self.at_client_frame() {
-                out.client(&control(Opcode::Close, &ending.answer(), None));
-            }
-            let end = ending.end;
-            self.finish(end);
+        if self.ending.as_ref().is_some_and(|ending| !ending.finished && now >= ending.until) {
+            self.end_unanswered(out);
         }
+    }
+
+    /// Ends without what was waited for: the client's Close is answered in the app's place.
+    fn end_unanswered(&mut self, out: &mut impl Outputs) {
+        let Some(ending) = &self.ending else { return };
+        if ending.end.by == By::Client && self.at_client_frame() {
+            out.client(&control(Opcode::Close, &ending.answer(), None));
+        }
+        let end = ending.end;
+        self.finish(end);
     }
 }
 

@@ -361,6 +361,13 @@ fn a_client_without_a_leg_leaves_at_once_if_it_says_nothing_before() {
     bench.lose(ms(100));
     let taken = bench.client(ms(200), &[&begun[8..], &close].concat());
     assert_eq!((taken > 0, bench.close()), (true, Some(4001)));
+    // Its code is not said again where it may not travel.
+    let mut bad = Vec::new();
+    write(&mut bad, Opcode::Close, &close_payload(1006, ""), Some([1, 2, 3, 4]));
+    let mut bench = Bench::new(Settings::default(), SHAPE);
+    bench.lose(ms(100));
+    bench.client(ms(200), &bad);
+    assert_eq!(bench.close(), Some(1002));
     // What is kept is delivered first.
     let settings = Settings { redelivery: Some(Redelivery::default()), ..Settings::default() };
     let mut bench = Bench::new(settings, SHAPE);

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{naming::Holders, plan::Reach, reply::Heard, reply::Id};
 use crate::{
+    app::UNSURE,
     key::Key,
     membership::View,
     metrics::Ack,
@@ -138,10 +139,6 @@ const HELD_BACK: Duration = Duration::from_secs(2);
 
 /// How long before a call's end nothing is waited for any more that can be taken back: the answer has some way to go.
 pub(super) const LEAD: Duration = Duration::from_millis(250);
-
-/// How long nobody is told that a connection is gone whose leg was lost without a word: its balancer may be opening
-/// another.
-const UNSURE: Duration = Duration::from_secs(2);
 
 /// How long it is told where a connection has gone; longer only while this node owns its key by its own view.
 const NAMED: Duration = Duration::from_secs(10);
